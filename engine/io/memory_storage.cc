@@ -1,0 +1,151 @@
+#include "io/memory_storage.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "base/units.h"
+
+namespace cowl {
+namespace {
+
+using Content = MemoryStorage::Content;
+
+void PunchContent(Content& content, uint64_t offset_bytes, uint64_t length_bytes) {
+  const uint64_t end = std::min(offset_bytes + length_bytes, content.size_bytes);
+  while (offset_bytes < end) {
+    const uint64_t page = offset_bytes / kBlockBytes;
+    const uint64_t within = offset_bytes % kBlockBytes;
+    const uint64_t count = std::min<uint64_t>(kBlockBytes - within, end - offset_bytes);
+    if (count == kBlockBytes) {
+      content.pages.erase(page);
+    } else if (auto found = content.pages.find(page); found != content.pages.end()) {
+      std::memset(found->second.data() + within, 0, count);
+    }
+    offset_bytes += count;
+  }
+}
+
+void TruncateContent(Content& content, uint64_t size_bytes) {
+  if (size_bytes < content.size_bytes) PunchContent(content, size_bytes, content.size_bytes - size_bytes);
+  content.pages.erase(content.pages.lower_bound(BlocksCeil(size_bytes)), content.pages.end());
+  content.size_bytes = size_bytes;
+}
+
+class MemoryFile : public File {
+ public:
+  MemoryFile(std::string path, std::shared_ptr<Content> content)
+      : File(std::move(path)), content_(std::move(content)) {}
+
+  absl::StatusOr<uint64_t> SizeBytes() const override { return content_->size_bytes; }
+  absl::StatusOr<uint64_t> DiskBytes() const override { return content_->pages.size() * kBlockBytes; }
+
+  bool Start(IoRequest& request) override {
+    request.status = Execute(request);
+    return true;
+  }
+
+ private:
+  absl::Status Execute(const IoRequest& request) {
+    uint64_t offset = request.offset_bytes;
+    switch (request.op) {
+      case IoRequest::Op::kRead:
+        for (const iovec& part : request.buffers) {
+          const absl::Status status =
+              ReadContent(*content_, offset, {static_cast<std::byte*>(part.iov_base), part.iov_len});
+          if (!status.ok()) return Annotate(status, path());
+          offset += part.iov_len;
+        }
+        return absl::OkStatus();
+      case IoRequest::Op::kWrite:
+        for (const iovec& part : request.buffers) {
+          WriteContent(*content_, offset, {static_cast<const std::byte*>(part.iov_base), part.iov_len});
+          offset += part.iov_len;
+        }
+        return absl::OkStatus();
+      case IoRequest::Op::kSync:
+        return absl::OkStatus();
+      case IoRequest::Op::kAllocate:
+        content_->size_bytes = std::max(content_->size_bytes, offset + request.length_bytes);
+        return absl::OkStatus();
+      case IoRequest::Op::kPunchHole:
+        PunchContent(*content_, offset, request.length_bytes);
+        return absl::OkStatus();
+      case IoRequest::Op::kTruncate:
+        TruncateContent(*content_, offset);
+        return absl::OkStatus();
+    }
+    return Internal("unknown file operation");
+  }
+
+  const std::shared_ptr<Content> content_;
+};
+
+}  // namespace
+
+absl::Status ReadContent(const Content& content, uint64_t offset_bytes, std::span<std::byte> into) {
+  if (offset_bytes > content.size_bytes || into.size() > content.size_bytes - offset_bytes) {
+    return absl::OutOfRangeError(absl::StrCat("read of ", into.size(), " bytes at ", offset_bytes,
+                                              " passes the end at ", content.size_bytes));
+  }
+  while (!into.empty()) {
+    const uint64_t within = offset_bytes % kBlockBytes;
+    const size_t count = std::min<uint64_t>(kBlockBytes - within, into.size());
+    const auto found = content.pages.find(offset_bytes / kBlockBytes);
+    if (found == content.pages.end()) {
+      std::memset(into.data(), 0, count);
+    } else {
+      std::memcpy(into.data(), found->second.data() + within, count);
+    }
+    into = into.subspan(count);
+    offset_bytes += count;
+  }
+  return absl::OkStatus();
+}
+
+void WriteContent(Content& content, uint64_t offset_bytes, std::span<const std::byte> from) {
+  content.size_bytes = std::max(content.size_bytes, offset_bytes + from.size());
+  while (!from.empty()) {
+    const uint64_t within = offset_bytes % kBlockBytes;
+    const size_t count = std::min<uint64_t>(kBlockBytes - within, from.size());
+    std::vector<std::byte>& page = content.pages[offset_bytes / kBlockBytes];
+    if (page.empty()) page.resize(kBlockBytes);
+    std::memcpy(page.data() + within, from.data(), count);
+    from = from.subspan(count);
+    offset_bytes += count;
+  }
+}
+
+absl::StatusOr<std::unique_ptr<File>> MemoryStorage::Open(const std::string& name, OpenMode mode) {
+  auto found = files_->find(name);
+  if (mode == OpenMode::kCreate) {
+    if (found != files_->end()) return AlreadyExists(absl::StrCat("create ", name, ": it is there already"));
+    found = files_->emplace(name, std::make_shared<Content>()).first;
+  }
+  if (found == files_->end()) return NotFound(absl::StrCat("open ", name, ": no such file"));
+  return std::make_unique<MemoryFile>(name, found->second);
+}
+
+absl::Status MemoryStorage::Remove(const std::string& name) {
+  if (files_->erase(name) == 0) return NotFound(absl::StrCat("remove ", name, ": no such file"));
+  return absl::OkStatus();
+}
+
+absl::Status MemoryStorage::Rename(const std::string& from, const std::string& to) {
+  auto found = files_->find(from);
+  if (found == files_->end()) return NotFound(absl::StrCat("rename ", from, ": no such file"));
+  (*files_)[to] = found->second;
+  files_->erase(from);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> MemoryStorage::List(const std::string& folder) {
+  const std::string prefix = folder.empty() ? "" : folder + "/";
+  std::vector<std::string> names;
+  for (const auto& [name, content] : *files_) {
+    if (name.starts_with(prefix)) names.push_back(name.substr(prefix.size()));
+  }
+  return names;
+}
+
+}  // namespace cowl

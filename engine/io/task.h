@@ -1,0 +1,140 @@
+// task.h: Task<T>, the coroutine that every operation of the data path is.
+// Lazy: a Task does nothing until it is co_awaited, spawned (loop.h) or driven by RunInline below.
+// Ownership: the Task owns its frame; destroying a Task that is suspended destroys the frame, which is only legal when nothing
+// will resume it. Arguments: a coroutine keeps copies of by-value parameters, and only references to the others, which must
+// outlive it. Threads: a Task runs on the loop it was started on, all of it, unless it awaits Offload.
+// Errors: T is absl::Status or absl::StatusOr; an exception that leaves a Task ends the process.
+//
+// gcc 12: name temporaries before a co_await (`const Foo foo{...}; co_await Bar(foo);`), and never write a capturing lambda
+// that is itself a coroutine: its captures die with the lambda object. Pass what it needs as parameters.
+#pragma once
+
+#include <coroutine>
+#include <cstdlib>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "base/status.h"
+
+namespace cowl {
+
+template <typename T>
+class [[nodiscard]] Task;
+
+namespace internal {
+
+struct FinalAwaiter {
+  bool await_ready() const noexcept { return false; }
+  template <typename Promise>
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> done) const noexcept {
+    const std::coroutine_handle<> waiter = done.promise().waiter;
+    return waiter ? waiter : std::noop_coroutine();
+  }
+  void await_resume() const noexcept {}
+};
+
+struct PromiseBase {
+  std::coroutine_handle<> waiter;
+
+  std::suspend_always initial_suspend() noexcept { return {}; }
+  FinalAwaiter final_suspend() noexcept { return {}; }
+  [[noreturn]] void unhandled_exception() noexcept { std::abort(); }
+};
+
+template <typename T>
+struct Promise : PromiseBase {
+  std::optional<T> value;
+
+  Task<T> get_return_object() noexcept;
+  template <typename U>
+  void return_value(U&& result) {
+    value.emplace(std::forward<U>(result));
+  }
+  T Take() { return *std::move(value); }
+};
+
+template <>
+struct Promise<void> : PromiseBase {
+  Task<void> get_return_object() noexcept;
+  void return_void() noexcept {}
+  void Take() {}
+};
+
+}  // namespace internal
+
+template <typename T>
+class [[nodiscard]] Task {
+ public:
+  using promise_type = internal::Promise<T>;
+  using Handle = std::coroutine_handle<promise_type>;
+
+  explicit Task(Handle handle) : handle_(handle) {}
+  Task(Task&& other) noexcept : handle_(std::exchange(other.handle_, {})) {}
+  Task& operator=(Task&& other) noexcept {
+    if (this != &other) {
+      if (handle_) handle_.destroy();
+      handle_ = std::exchange(other.handle_, {});
+    }
+    return *this;
+  }
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
+  ~Task() {
+    if (handle_) handle_.destroy();
+  }
+
+  bool await_ready() const noexcept { return false; }
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<> waiter) noexcept {
+    handle_.promise().waiter = waiter;
+    return handle_;
+  }
+  T await_resume() { return handle_.promise().Take(); }
+
+ private:
+  Handle handle_;
+};
+
+namespace internal {
+
+template <typename T>
+Task<T> Promise<T>::get_return_object() noexcept {
+  return Task<T>(std::coroutine_handle<Promise<T>>::from_promise(*this));
+}
+inline Task<void> Promise<void>::get_return_object() noexcept {
+  return Task<void>(std::coroutine_handle<Promise<void>>::from_promise(*this));
+}
+
+// A coroutine that starts at once and frees itself at its end.
+struct Detached {
+  struct promise_type {
+    Detached get_return_object() noexcept { return {}; }
+    std::suspend_never initial_suspend() noexcept { return {}; }
+    std::suspend_never final_suspend() noexcept { return {}; }
+    void return_void() noexcept {}
+    [[noreturn]] void unhandled_exception() noexcept { std::abort(); }
+  };
+};
+
+template <typename T>
+Detached RunInto(Task<T> task, std::optional<T>* result) {
+  result->emplace(co_await task);
+}
+
+inline Detached RunDetached(Task<void> task) { co_await task; }
+
+}  // namespace internal
+
+// Starts `task` on the calling thread; it goes on wherever its awaits resume it, and frees itself at its end.
+inline void StartDetached(Task<void> task) { internal::RunDetached(std::move(task)); }
+
+// Drives a task that completes without ever suspending for an outside event: memory files, inline loops. CHECKs that it did.
+template <typename T>
+T RunInline(Task<T> task) {
+  std::optional<T> result;
+  internal::RunInto(std::move(task), &result);
+  COWL_CHECK(result.has_value());
+  return *std::move(result);
+}
+
+}  // namespace cowl
