@@ -3,6 +3,7 @@
 // Ownership: an OpenExport keeps its device open; the last one of a device to go lets it close. It is released on any thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -10,7 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "device/block_device.h"
-#include "io/loop.h"
+#include "io/socket.h"
 
 namespace cowl {
 
@@ -20,7 +21,7 @@ class OpenExport {
   virtual ~OpenExport() = default;
   virtual BlockDevice& device() = 0;
   // The loop all calls to device() must be made on.
-  virtual Loop& loop() = 0;
+  virtual IoLoop& loop() = 0;
   virtual const std::string& name() const = 0;
   virtual const std::string& description() const = 0;
   // Called on loop() when somebody (rm --force, resize) wants this client gone. Set once, before the first request.
