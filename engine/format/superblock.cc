@@ -44,17 +44,18 @@ struct DiskSuperblock {
   uint64_t stored_blocks;
   DiskSection map, sum_pages, files;
   uint64_t journal_block, journal_blocks, journal_check;
+  uint64_t resume_order;
   uint16_t created_by_bytes;
   char created_by[Superblock::kCreatedByBytesMax];
-  uint8_t zero[kBlockBytes - 458];
+  uint8_t zero[kBlockBytes - 466];
 };
 static_assert(sizeof(DiskSuperblock) == kBlockBytes);
 static_assert(offsetof(DiskSuperblock, version) == 16);
 static_assert(offsetof(DiskSuperblock, id) == 48);
 static_assert(offsetof(DiskSuperblock, map) == 136);
 static_assert(offsetof(DiskSuperblock, journal_block) == 232);
-static_assert(offsetof(DiskSuperblock, created_by_bytes) == 256);
-static_assert(offsetof(DiskSuperblock, zero) == 458);
+static_assert(offsetof(DiskSuperblock, created_by_bytes) == 264);
+static_assert(offsetof(DiskSuperblock, zero) == 466);
 
 constexpr size_t kCheckedFrom = offsetof(DiskSuperblock, version);
 constexpr size_t kZeroFrom = offsetof(DiskSuperblock, zero);
@@ -101,6 +102,7 @@ Superblock ToHost(const DiskSuperblock& disk) {
   host.journal_block = disk.journal_block;
   host.journal_blocks = disk.journal_blocks;
   host.journal_check = disk.journal_check;
+  host.resume_order = disk.resume_order;
   host.created_by.assign(disk.created_by, std::min<size_t>(disk.created_by_bytes, Superblock::kCreatedByBytesMax));
   return host;
 }
@@ -130,6 +132,7 @@ void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into) {
   disk.journal_block = superblock.journal_block;
   disk.journal_blocks = superblock.journal_blocks;
   disk.journal_check = superblock.journal_check;
+  disk.resume_order = superblock.resume_order;
   disk.created_by_bytes = static_cast<uint16_t>(superblock.created_by.size());
   std::memcpy(disk.created_by, superblock.created_by.data(), superblock.created_by.size());
   std::memcpy(into.data(), &disk, kBlockBytes);
