@@ -1,4 +1,5 @@
 #include "io/socket.h"
+#include "io/sync_loop.h"
 #include "io/uring_loop.h"
 
 namespace cowl {

@@ -7,6 +7,7 @@ namespace cowl {
 
 std::vector<RigKind> LoopRigs() {
   return {{"Uring", false, IoBackend::kUring, ""},
+          {"Sync", false, IoBackend::kSync, ""},
           {"UringOnTmpfs", false, IoBackend::kUring, "/dev/shm"}};
 }
 
