@@ -9,7 +9,7 @@ absl::StatusOr<std::unique_ptr<IoLoop>> MakeIoLoop(IoBackend backend) {
     case IoBackend::kUring:
       return UringLoop::Make();
     case IoBackend::kSync:
-      return Unimplemented("--io sync is not here yet");
+      return SyncLoop::Make();
   }
   return InvalidArgument("no such I/O back end");
 }
