@@ -27,6 +27,7 @@ Statement& BindDevice(Statement& statement, const DeviceRow& device) {
       .Id(device.overlay)
       .Number(device.overlay_written ? 1 : 0)
       .Id(device.pending_overlay)
+      .Number(device.pending_written ? 1 : 0)
       .Text(device.volume_file)
       .Number(device.size_bytes)
       .Number(device.cap_bytes)
@@ -122,8 +123,8 @@ absl::Status CatalogEdits::AddDevice(const DeviceRow& device) {
     return AlreadyExists(absl::StrCat("device ", device.name, ": there is one already; choose another name"));
   }
   Statement statement = database_.Prepare(
-      "INSERT INTO device (name, kind, image, image_layer, base_layer, overlay, overlay_written, pending_overlay, volume_file, "
-      "size_bytes, cap_bytes, created_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+      "INSERT INTO device (name, kind, image, image_layer, base_layer, overlay, overlay_written, pending_overlay, "
+      "pending_written, volume_file, size_bytes, cap_bytes, created_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
   statement.Text(device.name);
   return BindDevice(statement, device).Run();
 }
@@ -131,9 +132,15 @@ absl::Status CatalogEdits::AddDevice(const DeviceRow& device) {
 absl::Status CatalogEdits::UpdateDevice(const DeviceRow& device) {
   Statement statement = database_.Prepare(
       "UPDATE device SET kind = ?, image = ?, image_layer = ?, base_layer = ?, overlay = ?, overlay_written = ?, "
-      "pending_overlay = ?, volume_file = ?, size_bytes = ?, cap_bytes = ?, created_ns = ? WHERE name = ?");
+      "pending_overlay = ?, pending_written = ?, volume_file = ?, size_bytes = ?, cap_bytes = ?, created_ns = ? WHERE name = ?");
   BindDevice(statement, device).Text(device.name);
   return RequireOneRow(std::move(statement), absl::StrCat("device ", device.name));
+}
+
+absl::Status CatalogEdits::MarkOverlayWritten(const Uuid& overlay) {
+  Statement statement = database_.Prepare("UPDATE device SET overlay_written = 1 WHERE overlay = ?");
+  statement.Id(overlay);
+  return RequireOneRow(std::move(statement), absl::StrCat("overlay ", overlay.ToString()));
 }
 
 absl::Status CatalogEdits::RenameDevice(const std::string& old_name, const std::string& new_name) {

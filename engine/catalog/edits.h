@@ -27,6 +27,8 @@ class CatalogEdits : public CatalogQueries {
 
   absl::Status AddDevice(const DeviceRow& device);
   absl::Status UpdateDevice(const DeviceRow& device);  // all but the name
+  // Its file exists and is durable. By overlay, for the device may be renamed meanwhile.
+  absl::Status MarkOverlayWritten(const Uuid& overlay);
   absl::Status RenameDevice(const std::string& old_name, const std::string& new_name);
   absl::Status RemoveDevice(const std::string& name);
 

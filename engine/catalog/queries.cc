@@ -47,10 +47,11 @@ DeviceRow ReadDevice(Statement& row) {
   device.overlay = row.IdAt(5);
   device.overlay_written = row.NumberAt(6) == 1;
   device.pending_overlay = row.IdAt(7);
-  device.volume_file = row.TextAt(8);
-  device.size_bytes = SizeAt(row, 9);
-  device.cap_bytes = row.NumberAt(10);
-  device.created_ns = static_cast<int64_t>(row.NumberAt(11));
+  device.pending_written = row.NumberAt(8) == 1;
+  device.volume_file = row.TextAt(9);
+  device.size_bytes = SizeAt(row, 10);
+  device.cap_bytes = row.NumberAt(11);
+  device.created_ns = static_cast<int64_t>(row.NumberAt(12));
   if (!ValidateDeviceName(device.name).ok()) row.MarkMalformed("device name");
   if (device.volume_file.find('/') != std::string::npos) row.MarkMalformed("volume file name");
   return device;
@@ -66,6 +67,7 @@ PinRow ReadPin(Statement& row) {
 }
 
 Uuid ReadId(Statement& row) { return row.IdAt(0); }
+std::string ReadText(Statement& row) { return row.TextAt(0); }
 
 // All rows of the answer.
 template <typename Row>
@@ -94,8 +96,8 @@ absl::StatusOr<bool> Exists(Statement statement) { return statement.Step(); }
 #define LAYER_COLUMNS "id, parent, size_bytes, stored_bytes, created_ns, created_by"
 #define IMAGE_COLUMNS "name, tag, layer, created_ns"
 #define DEVICE_COLUMNS                                                                                           \
-  "name, kind, image, image_layer, base_layer, overlay, overlay_written, pending_overlay, volume_file, size_bytes, " \
-  "cap_bytes, created_ns"
+  "name, kind, image, image_layer, base_layer, overlay, overlay_written, pending_overlay, pending_written, " \
+  "volume_file, size_bytes, cap_bytes, created_ns"
 
 }  // namespace
 
@@ -172,6 +174,22 @@ absl::StatusOr<std::unordered_set<Uuid>> CatalogQueries::NamedFiles() {
   return std::unordered_set<Uuid>(ids.begin(), ids.end());
 }
 
+absl::StatusOr<bool> CatalogQueries::IsNamedFile(const Uuid& file) {
+  Statement statement = database_.Prepare(
+      "SELECT 1 FROM layer WHERE id = ?1 UNION ALL SELECT 1 FROM layer_file WHERE file = ?1 UNION ALL "
+      "SELECT 1 FROM device WHERE overlay = ?1 UNION ALL SELECT 1 FROM device WHERE pending_overlay = ?1 LIMIT 1");
+  statement.Id(file);
+  return statement.Step();
+}
+
+absl::StatusOr<std::vector<Uuid>> CatalogQueries::LayerFiles() {
+  return Collect(database_.Prepare("SELECT DISTINCT file FROM layer_file ORDER BY file"), ReadId);
+}
+
+absl::StatusOr<std::vector<std::string>> CatalogQueries::VolumeFiles() {
+  return Collect(database_.Prepare("SELECT volume_file FROM device WHERE kind = 1 ORDER BY name"), ReadText);
+}
+
 absl::StatusOr<std::vector<ImageRow>> CatalogQueries::Images() {
   return Collect(database_.Prepare("SELECT " IMAGE_COLUMNS " FROM image ORDER BY name, tag"), ReadImage);
 }
@@ -197,6 +215,11 @@ absl::StatusOr<std::vector<DeviceRow>> CatalogQueries::Devices() {
 absl::StatusOr<DeviceRow> CatalogQueries::FindDevice(const std::string& name) {
   return One(std::move(database_.Prepare("SELECT " DEVICE_COLUMNS " FROM device WHERE name = ?").Text(name)), ReadDevice,
              absl::StrCat("device ", Quoted(name), ": not in this store; `cowl ls` lists those that are"));
+}
+
+absl::StatusOr<std::vector<DeviceRow>> CatalogQueries::PendingDevices() {
+  return Collect(database_.Prepare("SELECT " DEVICE_COLUMNS " FROM device WHERE pending_overlay IS NOT NULL ORDER BY name"),
+                 ReadDevice);
 }
 
 absl::StatusOr<bool> CatalogQueries::HasDevice(const std::string& name) {

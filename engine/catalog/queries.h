@@ -34,6 +34,11 @@ class CatalogQueries {
   absl::StatusOr<std::vector<Uuid>> LayersUsing(const Uuid& file);
   // Every file that has a reason to be: of layers, of what their maps name, of overlays and their successors.
   absl::StatusOr<std::unordered_set<Uuid>> NamedFiles();
+  absl::StatusOr<bool> IsNamedFile(const Uuid& file);
+  // Every data file that some layer's map names.
+  absl::StatusOr<std::vector<Uuid>> LayerFiles();
+  // The names of volumes' files.
+  absl::StatusOr<std::vector<std::string>> VolumeFiles();
 
   absl::StatusOr<std::vector<ImageRow>> Images();
   absl::StatusOr<ImageRow> FindImage(const std::string& name, const std::string& tag);
@@ -42,6 +47,8 @@ class CatalogQueries {
 
   absl::StatusOr<std::vector<DeviceRow>> Devices();
   absl::StatusOr<DeviceRow> FindDevice(const std::string& name);
+  // Those whose overlay was being sealed when somebody last wrote about them.
+  absl::StatusOr<std::vector<DeviceRow>> PendingDevices();
   absl::StatusOr<bool> HasDevice(const std::string& name);
 
   absl::StatusOr<std::vector<PinRow>> Pins();

@@ -40,7 +40,8 @@ struct DeviceRow {
   Uuid base_layer;          // the top of the chain below the overlay; differs from image_layer after a clone
   Uuid overlay;             // of the writable file, given out when the device is made (kVolume: of its raw file)
   bool overlay_written = false;  // that file exists and is durable; false: the device was never written
-  Uuid pending_overlay;     // the successor of a snapshot that is being taken
+  Uuid pending_overlay;     // the successor while the overlay is being sealed into a layer
+  bool pending_written = false;  // that one has a file, which device writes may be in already
   std::string volume_file;  // kVolume: its file below volumes/
   uint64_t size_bytes = 0;
   uint64_t cap_bytes = 0;  // 0: none

@@ -59,6 +59,7 @@ CREATE TABLE device (
   overlay BLOB NOT NULL UNIQUE CHECK (length(overlay) = 16),
   overlay_written INTEGER NOT NULL CHECK (overlay_written IN (0, 1)),
   pending_overlay BLOB CHECK (length(pending_overlay) = 16),
+  pending_written INTEGER NOT NULL CHECK (pending_written IN (0, 1)),
   volume_file TEXT NOT NULL,
   size_bytes INTEGER NOT NULL CHECK (size_bytes > 0),
   cap_bytes INTEGER NOT NULL CHECK (cap_bytes >= 0),

@@ -124,6 +124,7 @@ TEST_F(CatalogTest, KeepsEveryFieldOverAReopening) {
   device.base_layer = base.id;
   device.overlay_written = true;
   device.pending_overlay = Uuid::Random();
+  device.pending_written = true;
   ASSERT_TRUE(AddDevice(device).ok());
   Reopen();
   const absl::Status status = catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
@@ -134,6 +135,9 @@ TEST_F(CatalogTest, KeepsEveryFieldOverAReopening) {
     EXPECT_EQ(got.overlay, device.overlay);
     EXPECT_TRUE(got.overlay_written);
     EXPECT_EQ(got.pending_overlay, device.pending_overlay);
+    EXPECT_TRUE(got.pending_written);
+    COWL_ASSIGN_OR_RETURN(const std::vector<DeviceRow> pending, queries.PendingDevices());
+    EXPECT_EQ(pending.size(), 1u);
     EXPECT_EQ(got.size_bytes, kTiB);
     EXPECT_EQ(got.cap_bytes, uint64_t{1} << 20);
     EXPECT_EQ(got.created_ns, device.created_ns);
