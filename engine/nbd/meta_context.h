@@ -30,6 +30,7 @@ class ContextSet {
   static ContextSet All();
   void Add(const MetaContext& context) { bits_ |= context.id; }
   void Add(ContextSet other) { bits_ |= other.bits_; }
+  void Remove(const MetaContext& context) { bits_ &= ~context.id; }
   bool Has(const MetaContext& context) const { return (bits_ & context.id) != 0; }
   bool empty() const { return bits_ == 0; }
   bool operator==(const ContextSet&) const = default;
