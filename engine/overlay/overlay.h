@@ -85,7 +85,7 @@ class Overlay {
   Task<absl::StatusOr<SealMark>> Seal(Uuid successor);
   Task<absl::Status> Continue(SealMark mark);
   // Every sync of this overlay first makes `predecessor` durable; null ends that.
-  void SetPredecessor(Overlay* predecessor) { predecessor_ = predecessor; }
+  void SetPredecessor(std::shared_ptr<Overlay> predecessor) { predecessor_ = std::move(predecessor); }
 
   // Turns the file into a layer: the final map and checksums, the superblock last. No writes may be in flight or come after.
   Task<absl::Status> SealToLayer(uint64_t size_bytes, Uuid parent, std::string created_by);
@@ -193,7 +193,7 @@ class Overlay {
   std::vector<SlotRun> recovered_slots_;  // to be rewritten before the first sync counts
   RecoveredJournal recovered_journal_;
   uint64_t written_blocks_ = 0;  // since the last sync was submitted
-  Overlay* predecessor_ = nullptr;
+  std::shared_ptr<Overlay> predecessor_;
   absl::Status failure_;
   JournalFacts facts_;
 

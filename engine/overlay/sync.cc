@@ -58,7 +58,8 @@ Task<absl::Status> Overlay::SyncOnce() {
   written_blocks_ = 0;
   absl::Status status;
   // What this overlay continues must be durable first: whoever finds our records durable takes its seal for a fact.
-  if (predecessor_ != nullptr) status = co_await predecessor_->Flush();
+  const std::shared_ptr<Overlay> predecessor = predecessor_;
+  if (predecessor != nullptr) status = co_await predecessor->Flush();
   if (status.ok()) status = co_await RewriteTail();
   if (status.ok()) status = co_await file_->Sync();
   slots_.EndSync(status.ok());
