@@ -9,16 +9,6 @@
 namespace cowl {
 namespace {
 
-absl::Status TakenByImage(const std::string& name) {
-  return AlreadyExists(absl::StrCat("device ", name, ": an image has this name; images and devices share one name space, "
-                                                     "choose another"));
-}
-
-absl::Status TakenByDevice(const std::string& name) {
-  return AlreadyExists(absl::StrCat("image ", name, ": a device has this name; images and devices share one name space, "
-                                                    "choose another"));
-}
-
 Statement& BindDevice(Statement& statement, const DeviceRow& device) {
   return statement.Number(static_cast<uint64_t>(device.kind))
       .Text(device.image)
@@ -88,16 +78,7 @@ absl::Status CatalogEdits::RemoveLayer(const Uuid& id) {
 
 absl::Status CatalogEdits::PutImage(const ImageRow& image, bool move_tag) {
   COWL_RETURN_IF_ERROR(ParseImageName(image.ToString()).status());
-  COWL_ASSIGN_OR_RETURN(const bool is_device, HasDevice(image.name));
-  if (is_device) return TakenByDevice(image.name);
-  if (!move_tag) {
-    const absl::Status taken = FindImage(image.name, image.tag).status();
-    if (taken.ok()) {
-      return AlreadyExists(absl::StrCat("image ", image.ToString(), ": there is one already; choose another name, or move the "
-                                                                    "tag with --force"));
-    }
-    if (!absl::IsNotFound(taken)) return taken;
-  }
+  COWL_RETURN_IF_ERROR(CheckImageFree(image.name, image.tag, move_tag));
   Statement statement =
       database_.Prepare("INSERT INTO image (name, tag, layer, created_ns) VALUES (?1, ?2, ?3, ?4) "
                         "ON CONFLICT (name, tag) DO UPDATE SET layer = ?3, created_ns = ?4");
@@ -114,14 +95,14 @@ absl::Status CatalogEdits::RemoveImage(const std::string& name, const std::strin
   return statement.Text(name).Text(tag).Run();
 }
 
+absl::Status CatalogEdits::RenameOrigin(const std::string& old_image, const std::string& new_image) {
+  Statement statement = database_.Prepare("UPDATE device SET image = ? WHERE image = ?");
+  return statement.Text(new_image).Text(old_image).Run();
+}
+
 absl::Status CatalogEdits::AddDevice(const DeviceRow& device) {
   COWL_RETURN_IF_ERROR(ValidateDeviceName(device.name));
-  COWL_ASSIGN_OR_RETURN(const bool is_image, HasImageNamed(device.name));
-  if (is_image) return TakenByImage(device.name);
-  COWL_ASSIGN_OR_RETURN(const bool is_device, HasDevice(device.name));
-  if (is_device) {
-    return AlreadyExists(absl::StrCat("device ", device.name, ": there is one already; choose another name"));
-  }
+  COWL_RETURN_IF_ERROR(CheckDeviceFree(device.name));
   Statement statement = database_.Prepare(
       "INSERT INTO device (name, kind, image, image_layer, base_layer, overlay, overlay_written, pending_overlay, "
       "pending_written, volume_file, size_bytes, cap_bytes, created_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");

@@ -25,6 +25,9 @@ class CatalogEdits : public CatalogQueries {
   absl::Status PutImage(const ImageRow& image, bool move_tag);
   absl::Status RemoveImage(const std::string& name, const std::string& tag);
 
+  // Devices that were made from the one are said to be made from the other.
+  absl::Status RenameOrigin(const std::string& old_image, const std::string& new_image);
+
   absl::Status AddDevice(const DeviceRow& device);
   absl::Status UpdateDevice(const DeviceRow& device);  // all but the name
   // Its file exists and is durable. By overlay, for the device may be renamed meanwhile.

@@ -208,6 +208,20 @@ absl::StatusOr<bool> CatalogQueries::HasImageNamed(const std::string& name) {
   return Exists(std::move(database_.Prepare("SELECT 1 FROM image WHERE name = ? LIMIT 1").Text(name)));
 }
 
+absl::Status CatalogQueries::CheckImageFree(const std::string& name, const std::string& tag, bool move_tag) {
+  COWL_ASSIGN_OR_RETURN(const bool is_device, HasDevice(name));
+  if (is_device) {
+    return AlreadyExists(absl::StrCat("image ", name, ": a device has this name; images and devices share one name space, "
+                                                      "choose another"));
+  }
+  if (move_tag) return absl::OkStatus();
+  const absl::Status taken = FindImage(name, tag).status();
+  if (absl::IsNotFound(taken)) return absl::OkStatus();
+  if (!taken.ok()) return taken;
+  return AlreadyExists(absl::StrCat("image ", name, ":", tag, ": there is one already; choose another name, or move the tag with "
+                                                              "--force"));
+}
+
 absl::StatusOr<std::vector<DeviceRow>> CatalogQueries::Devices() {
   return Collect(database_.Prepare("SELECT " DEVICE_COLUMNS " FROM device ORDER BY name"), ReadDevice);
 }
@@ -220,6 +234,17 @@ absl::StatusOr<DeviceRow> CatalogQueries::FindDevice(const std::string& name) {
 absl::StatusOr<std::vector<DeviceRow>> CatalogQueries::PendingDevices() {
   return Collect(database_.Prepare("SELECT " DEVICE_COLUMNS " FROM device WHERE pending_overlay IS NOT NULL ORDER BY name"),
                  ReadDevice);
+}
+
+absl::Status CatalogQueries::CheckDeviceFree(const std::string& name) {
+  COWL_ASSIGN_OR_RETURN(const bool is_image, HasImageNamed(name));
+  if (is_image) {
+    return AlreadyExists(absl::StrCat("device ", name, ": an image has this name; images and devices share one name space, "
+                                                       "choose another"));
+  }
+  COWL_ASSIGN_OR_RETURN(const bool is_device, HasDevice(name));
+  if (!is_device) return absl::OkStatus();
+  return AlreadyExists(absl::StrCat("device ", name, ": there is one already; choose another name"));
 }
 
 absl::StatusOr<bool> CatalogQueries::HasDevice(const std::string& name) {

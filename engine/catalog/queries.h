@@ -44,11 +44,15 @@ class CatalogQueries {
   absl::StatusOr<ImageRow> FindImage(const std::string& name, const std::string& tag);
   absl::StatusOr<std::vector<ImageRow>> ImagesOn(const Uuid& layer);
   absl::StatusOr<bool> HasImageNamed(const std::string& name);  // any tag
+  // May an image of this name be put? AlreadyExists says what has it.
+  absl::Status CheckImageFree(const std::string& name, const std::string& tag, bool move_tag);
 
   absl::StatusOr<std::vector<DeviceRow>> Devices();
   absl::StatusOr<DeviceRow> FindDevice(const std::string& name);
   // Those whose overlay was being sealed when somebody last wrote about them.
   absl::StatusOr<std::vector<DeviceRow>> PendingDevices();
+  // May a device of this name be added? AlreadyExists says what has it.
+  absl::Status CheckDeviceFree(const std::string& name);
   absl::StatusOr<bool> HasDevice(const std::string& name);
 
   absl::StatusOr<std::vector<PinRow>> Pins();

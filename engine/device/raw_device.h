@@ -28,6 +28,9 @@ class RawDevice : public BlockDevice {
   // All of it is data: what the host has under it is its own business.
   absl::StatusOr<std::vector<MapExtent>> Map(uint64_t offset_bytes, uint64_t length_bytes, size_t extents_max) override;
 
+  // The file is that long by now, or will be cut when nobody is beyond any more.
+  void Resize(uint64_t size_bytes) { size_bytes_ = size_bytes; }
+
  private:
   absl::Status CheckRange(uint64_t offset_bytes, uint64_t length_bytes) const;
   absl::Status CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const;
@@ -37,7 +40,7 @@ class RawDevice : public BlockDevice {
   Task<absl::StatusOr<bool>> PunchToZero(uint64_t offset_bytes, uint64_t length_bytes);
 
   const std::unique_ptr<File> file_;
-  const uint64_t size_bytes_;
+  uint64_t size_bytes_;
   const bool read_only_;
   // A file system without holes takes a punch and does nothing. Yes once a punch was seen to free space.
   bool punch_is_known_to_work_ = false;

@@ -21,6 +21,7 @@
 #include "catalog/catalog.h"
 #include "cowl/names.h"
 #include "cowl/store.h"
+#include "device/cow_device.h"
 #include "device/export_table.h"
 #include "store/chain_cache.h"
 #include "store/device_table.h"
@@ -34,7 +35,11 @@
 
 namespace cowl {
 
-class CowDevice;
+// FailedPrecondition for a volume, with the reason: it cannot be VERB.
+absl::Status RequireOverlay(const DeviceRow& row, std::string_view verb);
+
+// Trouble that no caller is there to be told about.
+void Warn(const std::string& doing, const absl::Status& status);
 
 class StoreImpl : public Store {
  public:
@@ -89,7 +94,8 @@ class StoreImpl : public Store {
     std::optional<ImageRow> image;
   };
 
-  StoreImpl(StorePaths paths, const StoreOptions& options, StoreLock lock, std::unique_ptr<Catalog> catalog, IoBackend backend);
+  StoreImpl(StorePaths paths, const StoreOptions& options, StoreLock lock, std::unique_ptr<Catalog> catalog, IoBackend backend,
+            int threads);
 
   // open.cc
   absl::Status Recover();
@@ -109,18 +115,37 @@ class StoreImpl : public Store {
   absl::StatusOr<ImageRow> FindImage(const std::string& image);
   absl::Status RenameImage(const ImageName& old_name, const std::string& new_name, bool force);
   absl::Status RenameDevice(const std::string& old_name, const std::string& new_name, bool force);
-  std::string NumberedName(CatalogQueries& queries, const std::string& stem);
+
+  // devices.cc
+  absl::StatusOr<DeviceInfo> AddDevice(const std::string& name, const std::function<absl::StatusOr<DeviceRow>(CatalogEdits&)>& make);
+  absl::StatusOr<std::string> NumberedName(CatalogQueries& queries, const std::string& stem);
+  void RemoveDataFile(const Uuid& id);
+  absl::Status ResizeVolume(LockedDevice& device, uint64_t size_bytes);
+  absl::Status ZeroTail(LockedDevice& device, uint64_t size_bytes);
+
+  // seal.cc
+  using Registration = std::function<absl::Status(CatalogEdits&, DeviceRow& device, const Uuid& layer)>;
+  struct Sealed {
+    Uuid layer;
+    uint64_t pause_us = 0;
+  };
+  absl::StatusOr<Sealed> SealDevice(LockedDevice& device, const std::string& created_by, const Registration& registration);
 
   // disks.cc
   absl::StatusOr<LockedDevice> LockDevice(const std::string& name);
   absl::Status EnsureOpen(LockedDevice& device);
   absl::Status CloseDisk(DeviceEntry& entry);
-  void CloseSoon(const std::string& name);
+  void CloseSoon(std::shared_ptr<DeviceEntry> entry);
+  void DestroySoon(std::shared_ptr<Disk> disk);
   absl::Status RequireUnused(LockedDevice& device, bool force);
   absl::StatusOr<std::shared_ptr<Disk>> OpenDevice(const DeviceRow& row);
+  absl::Status OpenDeviceOn(LoopSlot& slot, const DeviceRow& row, Disk& disk);
+  absl::StatusOr<CowDeviceOptions> OptionsFor(const DeviceRow& row, LoopSlot& slot);
   absl::StatusOr<std::shared_ptr<Disk>> OpenImage(const ImageRow& row);
   absl::Status DestroyDisk(std::shared_ptr<Disk> disk);
   absl::StatusOr<std::shared_ptr<const ChainMap>> LoadChain(LoopSlot& slot, const Uuid& top);
+  // Data of unnamed layers that are a device's own: what was sealed below it by clones.
+  static absl::StatusOr<uint64_t> StoredBelow(CatalogQueries& queries, const DeviceRow& row);
   UserList& ImageUsers(const std::string& image);
 
   // The reaper, run by the worker; waits for it for up to two seconds.
