@@ -27,6 +27,7 @@ namespace {
 
 constexpr char kRunFolder[] = "/run/cowl";
 constexpr int kSettleMsMax = 5000;
+constexpr int kForcedEndMsMax = 200;
 constexpr int kFreeLoopTries = 16;
 constexpr int kDefaultConnections = 4;
 
@@ -130,7 +131,7 @@ absl::Status EndFuse(const Attachment& attachment, bool force) {
     if (!gone || error != 0) return ErrnoStatus(error, "unmount", file);
   }
   if (unlink(file) != 0 && errno != ENOENT) return ErrnoStatus(errno, "unlink", file);
-  (void)WaitForEnd(ProcessOf(attachment), force ? 0 : kSettleMsMax);
+  if (!WaitForEnd(ProcessOf(attachment), force ? kForcedEndMsMax : kSettleMsMax)) EndProcess(ProcessOf(attachment));
   return absl::OkStatus();
 }
 

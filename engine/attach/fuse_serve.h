@@ -35,5 +35,7 @@ absl::StatusOr<FuseProcess> StartFuse(const FuseOptions& options);
 bool IsRunning(const FuseProcess& process);
 // Waits for it to end; false when it has not in `timeout_ms`.
 bool WaitForEnd(const FuseProcess& process, int timeout_ms);
+// Ends it at once: for a process whose file is gone and which still waits for a server.
+void EndProcess(const FuseProcess& process);
 
 }  // namespace cowl

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -152,6 +153,12 @@ bool WaitForEnd(const FuseProcess& process, int timeout_ms) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   return true;
+}
+
+void EndProcess(const FuseProcess& process) {
+  const UniqueFd handle(static_cast<int>(syscall(SYS_pidfd_open, process.pid, 0)));
+  // Looked at once the handle is held: it stays with this process even when the number passes on.
+  if (handle.valid() && IsRunning(process)) syscall(SYS_pidfd_send_signal, handle.get(), SIGKILL, nullptr, 0);
 }
 
 }  // namespace cowl
