@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct RigKind {
   IoBackend backend = IoBackend::kUring;
   std::string parent;  // of the directory; empty: the usual one
 };
+
+inline void PrintTo(const RigKind& kind, std::ostream* out) { *out << kind.name; }
 
 std::vector<RigKind> AllRigs();   // memory, uring and sync on the usual file system, uring on tmpfs
 std::vector<RigKind> LoopRigs();  // those with a thread
