@@ -28,6 +28,7 @@ inline void PrintTo(const RigKind& kind, std::ostream* out) { *out << kind.name;
 
 std::vector<RigKind> AllRigs();   // memory, uring and sync on the usual file system, uring on tmpfs
 std::vector<RigKind> LoopRigs();  // those with a thread
+std::vector<RigKind> BothLoops();  // one of each back end: for what has no file in it
 inline std::string RigName(const testing::TestParamInfo<RigKind>& info) { return info.param.name; }
 
 // A loop and a storage on it. Tests call from their own thread; Run carries the task over.
@@ -39,6 +40,8 @@ class IoRig {
   Loop& loop() { return *loop_; }
   IoLoop& io_loop() { return thread_->loop(); }  // not of a memory rig
   Storage& storage() { return *storage_; }
+  // Stops, drains and joins, the files still open. No Run after it.
+  void EndThread();
   std::string directory() const { return directory_ ? directory_->path() : ""; }
 
   template <typename T>
