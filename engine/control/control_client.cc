@@ -107,6 +107,13 @@ absl::StatusOr<Json> ControlClient::AwaitResult(const Progress& progress, const 
   }
 }
 
+absl::Status ControlClient::AwaitProgress() {
+  bool is_held = false;
+  const auto first = AwaitResult([&](uint64_t, uint64_t) { return is_held = true, false; });
+  if (is_held) return absl::OkStatus();
+  return first.ok() ? Internal("the server let go at once") : first.status();
+}
+
 absl::StatusOr<Json> ControlClient::Call(const std::string& verb, const Json& args, std::span<const int> fds,
                                          const Progress& progress, const std::function<bool()>& interrupted) {
   COWL_RETURN_IF_ERROR(SendRequest(verb, args, fds));

@@ -28,6 +28,8 @@ class ControlClient {
   // The same in halves, for commands that hold until they are let go: after FinishSending the answer comes.
   absl::Status SendRequest(const std::string& verb, const Json& args, std::span<const int> fds);
   absl::StatusOr<Json> AwaitResult(const Progress& progress, const std::function<bool()>& interrupted = {});
+  // Waits for the first sign of progress: by then a holding command holds. The error, when it refuses.
+  absl::Status AwaitProgress();
   void FinishSending() { channel_.FinishSending(); }
   // Blocks until the server has closed the connection and its process has ended, or the time is over.
   bool WaitGone(int timeout_ms);
