@@ -1,0 +1,90 @@
+// data_file.h: one data file (a layer's, or an overlay's past), opened for reading: its superblock, sections, and blocks that
+// are checked as they are read.
+// Units: blocks. Threads: one loop. Ownership: owns the file; the page cache of checksums belongs to it.
+// Errors: DataLoss names path and block when a block, a page or a section fails its check.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "format/superblock.h"
+#include "io/file.h"
+#include "io/task.h"
+#include "layer/extent_array.h"
+
+namespace cowl {
+
+// Where a file's checksum pages are, and those that were read already.
+class SumTable {
+ public:
+  SumTable(File& file, std::vector<uint64_t> page_blocks) : file_(file), page_blocks_(std::move(page_blocks)) {}
+
+  // Fills `sums` with the checksums of the blocks from `physical` on.
+  Task<absl::Status> Load(uint64_t physical, std::span<uint64_t> sums);
+  // The page's bytes, verified; all zero for a page that is not there yet. Valid until the next call.
+  Task<absl::StatusOr<std::span<const std::byte>>> Page(uint64_t index);
+
+  const std::vector<uint64_t>& page_blocks() const { return page_blocks_; }
+  // The table after a checkpoint; pages whose block changed are forgotten.
+  void Replace(std::vector<uint64_t> page_blocks);
+  void DropCache() { cache_.clear(); }
+
+ private:
+  static constexpr size_t kCachedPagesMax = 4096;
+  using PageBytes = std::unique_ptr<std::byte[]>;
+
+  uint64_t BlockOf(uint64_t index) const;  // 0: no such page
+
+  File& file_;
+  std::vector<uint64_t> page_blocks_;
+  absl::flat_hash_map<uint64_t, PageBytes> cache_;
+};
+
+// Reads a section and verifies it. `into` must be entries x entry size long.
+Task<absl::Status> ReadSection(File& file, const Section& section, std::span<std::byte> into, const char* what);
+
+// Reads and chooses the superblock.
+Task<absl::StatusOr<Superblock>> ReadSuperblock(File& file);
+
+// The map of a data file, as its superblock names it.
+struct FileMap {
+  ExtentArray extents;
+  std::vector<Uuid> files;  // source 0: the file itself; 1...: other layers' data files
+};
+Task<absl::StatusOr<FileMap>> ReadFileMap(File& file, const Superblock& superblock);
+Task<absl::StatusOr<std::vector<uint64_t>>> ReadPageTable(File& file, const Superblock& superblock);
+
+// "PATH: block N (stored at block P) fails its checksum"
+absl::Status BadBlock(const std::string& path, uint64_t physical);
+
+// Compares each block with its checksum.
+absl::Status VerifyBlocks(std::span<const std::byte> data, std::span<const uint64_t> sums, uint64_t physical,
+                          const std::string& path);
+
+class DataFile {
+ public:
+  // Opens `name` for reading; validates superblock and checksum page table. Does not read the map.
+  static Task<absl::StatusOr<std::shared_ptr<DataFile>>> Open(Storage& storage, std::string name);
+
+  // Blocks [physical, physical + into.size() / 4096), verified.
+  Task<absl::Status> Read(uint64_t physical, std::span<std::byte> into);
+
+  const Superblock& superblock() const { return superblock_; }
+  File& file() { return *file_; }
+  SumTable& sums() { return sums_; }
+
+ private:
+  DataFile(std::unique_ptr<File> file, const Superblock& superblock, std::vector<uint64_t> page_blocks)
+      : file_(std::move(file)), superblock_(superblock), sums_(*file_, std::move(page_blocks)) {}
+
+  std::unique_ptr<File> file_;
+  Superblock superblock_;
+  SumTable sums_;
+};
+
+}  // namespace cowl

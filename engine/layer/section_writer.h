@@ -1,0 +1,18 @@
+// section_writer.h: appends sections and superblocks to a data file. Units: blocks. Threads: one loop. Durability: none; the
+// caller syncs between sections and superblock, and after the superblock (the commit point).
+#pragma once
+
+#include <span>
+
+#include "format/superblock.h"
+#include "io/file.h"
+#include "io/task.h"
+
+namespace cowl {
+
+// Writes `bytes` at `block` and returns the section that names them. No bytes: no section.
+Task<absl::StatusOr<Section>> WriteSection(File& file, uint64_t block, std::span<const std::byte> bytes, uint64_t entries);
+
+Task<absl::Status> WriteSuperblock(File& file, Superblock superblock);
+
+}  // namespace cowl
