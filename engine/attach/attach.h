@@ -34,7 +34,7 @@ struct AttachRequest {
   // How long requests wait for a server that went away to come back before they fail. Raising it makes programs hang longer on
   // a server that is gone for good; lowering it makes a slow restart cost I/O errors.
   uint32_t dead_server_timeout_s = 300;
-  int connections = 2;      // 1 unless the server says that more are coherent; at most 16
+  int connections = 0;      // 0: chosen here. Never more than 1 where the server does not say that more are coherent
   bool force_loop = false;  // take the FUSE and loop way even where the kernel has nbd
 };
 
