@@ -1,7 +1,7 @@
 // cow_device.h: an overlay on a chain of layers, seen as a disk; without an overlay, an image, read-only.
 // A read looks blocks up in the overlay and then, with one search, in the chain's merged map: its cost does not depend on depth.
 // Units, errors, durability: as BlockDevice. Threads: one loop, all of it, also the control calls below.
-// Ownership: owns its overlays; the data file cache and the loop outlive it.
+// Ownership: owns its overlays; the data file cache outlives it.
 #pragma once
 
 #include <functional>
@@ -33,7 +33,7 @@ struct CowDeviceOptions {
 class CowDevice : public BlockDevice {
  public:
   // `chain` null: nothing below. `overlay` null: never written, or an image.
-  CowDevice(Loop& loop, DataFileCache& files, std::shared_ptr<const ChainMap> chain, std::unique_ptr<Overlay> overlay,
+  CowDevice(DataFileCache& files, std::shared_ptr<const ChainMap> chain, std::unique_ptr<Overlay> overlay,
             CowDeviceOptions options);
   ~CowDevice() override;
 
@@ -61,6 +61,15 @@ class CowDevice : public BlockDevice {
   // The sealed overlay is now the top layer of `chain`: reads go through the merged map from here on.
   void InstallChain(std::shared_ptr<const ChainMap> chain);
 
+  // Replaces the chain by one with the same content (a layer below was merged away).
+  void ReplaceChain(std::shared_ptr<const ChainMap> chain) {
+    std::shared_ptr<Overlay> sealed = sealed_;
+    InstallChain(std::move(chain));
+    sealed_ = std::move(sealed);
+  }
+  // Opens every data file of the chain now, so that the device stays readable when they are removed.
+  Task<absl::Status> OpenChainFiles();
+
   // Shrinking: the caller has discarded what lies beyond.
   void Resize(uint64_t size_bytes) { options_.size_bytes = size_bytes; }
   void SetCap(uint64_t cap_blocks, uint64_t stored_below_blocks);
@@ -81,11 +90,10 @@ class CowDevice : public BlockDevice {
   absl::Status CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const;
 
   Task<absl::Status> ReadBlocks(uint64_t block, std::span<std::byte> into);
-  Task<absl::Status> ReadPiece(const Piece& piece, std::span<std::byte> into);
-  Task<absl::Status> ReadChain(const Segment& segment, std::span<std::byte> into);
+  Task<absl::Status> ReadChain(const ChainMap& chain, const Segment& segment, std::span<std::byte> into);
   void LookUp(uint64_t begin, uint64_t end, std::vector<Piece>* pieces) const;
 
-  Task<absl::Status> BeginChange();
+  Task<void> BeginChange();
   Task<absl::Status> EnsureOverlay();
   Task<absl::Status> WriteRange(uint64_t offset_bytes, std::span<const std::byte> from);
   Task<absl::Status> WriteBlocks(uint64_t block, std::span<const std::byte> data);
@@ -95,7 +103,6 @@ class CowDevice : public BlockDevice {
   Task<absl::Status> ZeroRange(uint64_t offset_bytes, uint64_t length_bytes);
   absl::Status ReserveForCap(uint64_t block, uint64_t blocks, uint64_t* reserved);
 
-  Loop& loop_;
   DataFileCache& files_;
   CowDeviceOptions options_;
 

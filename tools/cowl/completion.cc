@@ -55,7 +55,7 @@ std::string BashCompletion() {
     absl::StrAppend(&cases, "    ", absl::StrReplaceAll(name, {{" ", "\\ "}}), ") options=\"", OptionNames(verb),
                     "\"; kinds=(", PositionalKinds(verb), "); valued=\"", OptionsWithValue(verb), "\" ;;\n");
   }
-  return absl::StrCat(R"(# bash completion for cowl, made by: cowl help --completion bash
+  return absl::StrCat(R"bash(# bash completion for cowl, made by: cowl help --completion bash
 _cowl() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb= count=0 i word
   local options= valued="--store" store=() kinds=()
@@ -71,10 +71,10 @@ _cowl() {
     if [[ $word == -* ]]; then [[ $word =~ ^($valued)$ ]] && ((i++)); continue; fi
     if [[ -z $verb || $verb == volume ]]; then verb="${verb:+$verb }$word"; else ((count++)); continue; fi
     case $verb in
-)",
-                      cases, R"(    esac
+)bash",
+                      cases, R"bash(    esac
   done
-  local verbs=")", absl::StrJoin(firsts, " "), R"("
+  local verbs=")bash", absl::StrJoin(firsts, " "), R"bash("
   if [[ $prev == --store || $prev == --mount ]]; then
     COMPREPLY=($(compgen -d -- "$cur"))
   elif [[ $verb == volume ]]; then
@@ -94,7 +94,7 @@ _cowl() {
   declare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions "$cur"
 }
 complete -F _cowl cowl
-)");
+)bash");
 }
 
 }  // namespace cowl

@@ -33,8 +33,8 @@ CLI::App* AddVerbApp(CLI::App& top, const std::string& name) {
   if (const size_t space = name.find(' '); space != std::string::npos) {
     const std::string first = name.substr(0, space);
     last = name.substr(space + 1);
-    parent = top.get_subcommand_no_throw(first);
-    if (parent == nullptr) parent = top.add_subcommand(first);
+    const auto others = top.get_subcommands([&](CLI::App* app) { return app->get_name() == first; });
+    parent = others.empty() ? top.add_subcommand(first) : others.front();
     parent->require_subcommand(0, 1)->fallthrough();
     parent->set_help_flag();
   }
