@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "base/units.h"
 #include "image/copy.h"
+#include "image/directory_importer.h"
 #include "image/raw_source.h"
 
 namespace cowl {
@@ -123,8 +124,7 @@ absl::StatusOr<std::unique_ptr<Importer>> OpenImporter(const ImportSourceOptions
   if (options.format == ImportFormat::kDirectory ||
       (options.format == ImportFormat::kAuto && is_directory)) {
     if (!is_directory) return InvalidArgument(absl::StrCat(options.name, " is not a directory"));
-    (void)progress;
-    return Unimplemented("directories: not yet");
+    return OpenDirectoryImporter(options, std::move(fd), progress);
   }
   if (is_directory)
     return InvalidArgument(absl::StrCat(options.name, " is a directory, not a disk file"));
