@@ -23,16 +23,17 @@ class Stream {
   virtual Task<absl::StatusOr<size_t>> Receive(std::span<std::byte> into) = 0;
   // All bytes of all buffers, in order. One Send at a time.
   virtual Task<absl::Status> Send(std::span<const iovec> buffers) = 0;
-  // Makes pending and later Receives and Sends end soon. Any task on the loop.
+  // Makes pending and later Receives and Sends end soon, with Cancelled. Any task on the loop; resumes nobody inside the call.
   virtual void Shutdown() = 0;
-  // Takes the descriptor(s) out, to be wrapped on another loop. Nothing may be pending.
+  // Takes the descriptor out, to be wrapped on another loop. Nothing may be pending. Not valid for a pair, which stays.
   virtual UniqueFd Detach() = 0;
 };
 
 class Listener {
  public:
   virtual ~Listener() = default;
-  // The next connection; Cancelled after Close.
+  // The next connection, one Accept at a time; Cancelled after Close. ResourceExhausted (no descriptor left) passes: wait
+  // a moment and try again.
   virtual Task<absl::StatusOr<UniqueFd>> Accept() = 0;
   virtual void Close() = 0;
 };
@@ -40,7 +41,9 @@ class Listener {
 // What a loop with a thread offers besides Loop: it opens things that complete on it.
 class IoLoop : public Loop {
  public:
-  // Runs on the calling thread until Stop, then drains what is in flight.
+  // Runs on the calling thread until Stop, once in its life. Then it drains: every stream and listener is shut down, every sleeper
+  // woken once, and it goes on until no request, posted work or helper is under way. A task that sleeps or waits in a queue
+  // beyond that is abandoned: end your tasks before you stop their loop.
   virtual void Run() = 0;
   virtual void Stop() = 0;  // any thread
   virtual std::unique_ptr<Stream> WrapStream(UniqueFd fd) = 0;
