@@ -104,12 +104,11 @@ absl::Status NbdNetlink::Send(nl_msg* message, const std::string& operation) {
 
 absl::StatusOr<uint32_t> NbdNetlink::Connect(const NbdConnect& connect) {
   const Message_ message = NewMessage(family_, NBD_CMD_CONNECT);
-  // No index: the kernel takes a free device. No request time-out: a local server's death closes its sockets, which the driver
-  // sees at once, and a slow disk is no reason to cut it off.
+  // No index: the kernel takes a free device.
   if (message == nullptr || nla_put_u64(message.get(), NBD_ATTR_SIZE_BYTES, connect.size_bytes) != 0 ||
       nla_put_u64(message.get(), NBD_ATTR_BLOCK_SIZE_BYTES, connect.block_bytes) != 0 ||
       nla_put_u64(message.get(), NBD_ATTR_SERVER_FLAGS, connect.server_flags) != 0 ||
-      nla_put_u64(message.get(), NBD_ATTR_TIMEOUT, 0) != 0 ||
+      nla_put_u64(message.get(), NBD_ATTR_TIMEOUT, connect.request_timeout_s) != 0 ||
       nla_put_u64(message.get(), NBD_ATTR_DEAD_CONN_TIMEOUT, connect.dead_connection_timeout_s) != 0 ||
       nla_put_string(message.get(), NBD_ATTR_BACKEND_IDENTIFIER, connect.backend_id.c_str()) != 0 ||
       !PutSockets(message.get(), connect.sockets)) {

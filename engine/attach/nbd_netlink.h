@@ -20,6 +20,8 @@ struct NbdConnect {
   uint64_t size_bytes = 0;
   uint64_t block_bytes = 0;
   uint64_t server_flags = 0;
+  // A request unanswered for so long has its connection given up and is sent again on another.
+  uint64_t request_timeout_s = 0;
   uint64_t dead_connection_timeout_s = 0;
   std::string backend_id;
   std::span<const int> sockets;
