@@ -21,6 +21,10 @@ size_t EncodedBytes(const JournalRecord& record) {
   return JournalRecord::kHeaderBytes + 32 + 8 * record.runs.size() + 8 * record.sums.size();
 }
 
+// No chunk is smaller than this: the largest record, and a link must fit into it.
+constexpr uint64_t kChunkBlocksLeast = 4;
+static_assert(JournalRecord::kBytesMax + JournalRecord::kLinkBytes < kChunkBlocksLeast * kBlockBytes);
+
 }  // namespace
 
 class Overlay::AppendAwaiter {
@@ -161,7 +165,7 @@ Task<absl::Status> Overlay::SwitchChunk() {
 // Sets spare_chunk_ when the disk has room: twice the present chunk, or as much as there is.
 Task<void> Overlay::TakeSpareChunk() {
   uint64_t blocks = std::clamp(2 * position_.chunk.blocks, kChunkBlocksMin, kChunkBlocksMax);
-  for (; blocks > 0; blocks /= 4) {
+  for (; blocks >= kChunkBlocksLeast; blocks /= 4) {
     const SlotRun chunk = slots_.TakeContiguous(blocks);
     const absl::Status status =
         co_await file_->Allocate(BlockOffsetBytes(chunk.physical), BlockOffsetBytes(chunk.blocks));
