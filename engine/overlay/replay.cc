@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/status.h"
+#include "overlay/overlay_internal.h"
 #include "overlay/slot_allocator.h"
 
 namespace cowl {
@@ -68,7 +69,9 @@ absl::Status CheckRanges(const JournalRecord& record, const Superblock& superblo
   const uint64_t limit = BlocksCeil(kDeviceBytesMax);
   bool ok = record.start <= limit && record.blocks <= limit - record.start;
   for (const SlotRun& run : record.runs) ok = ok && run.physical >= Superblock::kFirstFreeBlock;
-  if (record.type == JournalRecord::Type::kLink) ok = ok && record.chunk.physical >= Superblock::kFirstFreeBlock;
+  if (record.type == JournalRecord::Type::kLink) {
+    ok = ok && record.chunk.physical >= Superblock::kFirstFreeBlock && record.chunk.blocks <= kChunkBlocksMax;
+  }
   if (ok) return absl::OkStatus();
   return DataLoss(absl::StrCat(path, ": journal record ", record.order, " (generation ", superblock.generation,
                                ") names blocks that cannot be"));
@@ -99,6 +102,9 @@ Task<absl::StatusOr<Chain>> ReadChain(File& file, const Superblock& superblock) 
   JournalPosition position{{superblock.journal_block, superblock.journal_blocks}, 0, superblock.checkpoint_order,
                            superblock.journal_check};
   chain.start = position;
+  if (superblock.journal_blocks > kChunkBlocksMax) {
+    co_return DataLoss(absl::StrCat(file.path(), ": superblock: a journal chunk of ", superblock.journal_blocks, " blocks"));
+  }
   while (position.chunk.blocks != 0) {
     absl::StatusOr<std::vector<std::byte>> read = co_await ReadChunk(file, position.chunk);
     if (!read.ok()) co_return read.status();
@@ -194,13 +200,20 @@ Task<absl::StatusOr<size_t>> CountHolding(File& file, const Chain& chain, uint64
 // Sorts out the slots that records above D took and gave up.
 class TailSlots {
  public:
-  void Add(const JournalRecord& record, const std::vector<SlotRun>& replaced) {
+  // False when the record takes a slot that is taken.
+  bool Add(const JournalRecord& record, const std::vector<SlotRun>& replaced) {
     for (const SlotRun& run : replaced) {
       std::vector<SlotRun> born_above;
       live_.Split(run, [&](const SlotRun& piece, bool is_tail) { (is_tail ? born_above : pinned_).push_back(piece); });
       for (const SlotRun& piece : born_above) live_.Remove(piece);
     }
-    for (const SlotRun& run : record.runs) live_.Add(run);
+    for (const SlotRun& run : record.runs) {
+      bool taken = false;
+      live_.Split(run, [&](const SlotRun&, bool is_live) { taken |= is_live; });
+      if (taken) return false;
+      live_.Add(run);
+    }
+    return true;
   }
   void Finish(ReplayedJournal* replayed) {
     live_.ForEach([&](const SlotRun& run) { replayed->tail_slots.push_back(run); });
@@ -222,7 +235,7 @@ Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock
   COWL_CO_RETURN_IF_ERROR(CheckEndIsTail(*chain, last_order, superblock, file.path()));
   ReplayedJournal replayed;
   replayed.durable_order =
-      journal_is_durable ? last_order : std::max(superblock.checkpoint_order, chain->durable_order);
+      journal_is_durable ? last_order : std::max(superblock.resume_order, chain->durable_order);
   if (replayed.durable_order > last_order) {
     co_return DataLoss(absl::StrCat(file.path(), ": the journal ends at record ", last_order, ", but all up to ",
                                     replayed.durable_order, " had been synced"));
@@ -245,7 +258,9 @@ Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock
     if (record.type == JournalRecord::Type::kContinue) replayed.continues = record;
     replayed.seal.reset();
     if (record.type == JournalRecord::Type::kSeal) replayed.seal = record;
-    if (record.order > replayed.durable_order) tail.Add(record, replaced);
+    if (record.order > replayed.durable_order && !tail.Add(record, replaced)) {
+      co_return DataLoss(absl::StrCat(file.path(), ": journal record ", record.order, " takes a block that is in use"));
+    }
   }
   tail.Finish(&replayed);
   co_return replayed;
