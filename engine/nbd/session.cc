@@ -1,0 +1,276 @@
+#include "nbd/session.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "cowl/names.h"
+#include "spdlog/spdlog.h"
+
+namespace cowl::nbd {
+namespace {
+
+// One receive takes up to this many bytes: a thousand reads, or seven writes of a block.
+constexpr size_t kReceiveBytes = 32 * kKiB;
+// While nothing is in flight: what an idle connection costs. Holds a write of a block.
+constexpr size_t kIdleReceiveBytes = 8 * kKiB;
+// A payload up to this size that has arrived in part is received on into the shared block; a larger one gets memory of its own.
+constexpr size_t kSharedPayloadBytesMax = 8 * kKiB;
+// One send takes the answers that fit in this many pieces (the kernel's limit is 1024; a read with holes may add some 130).
+constexpr size_t kSendPiecesMax = 512;
+// A disk that fails fails often; a client's first failures tell the story.
+constexpr size_t kFailuresLoggedMax = 16;
+
+}  // namespace
+
+Session::Session(Stream& stream, OpenExport& disk, const ExportFacts& facts, const SessionLimits& limits,
+                 std::span<const std::byte> received)
+    : stream_(stream),
+      disk_(disk),
+      device_(disk.device()),
+      facts_(facts),
+      limits_(limits),
+      input_(BufferPool::ForThisThread()) {
+  input_.Append(received);
+}
+
+Task<void> Session::Run() {
+  StartDetached(SendAnswers());
+  co_await ReceiveRequests();
+  receives_on_ = false;
+  WakeSender();
+  while (inflight_count_ > 0) co_await all_done_.Wait();
+  sender_may_end_ = true;
+  WakeSender();
+  while (!sender_has_ended_) co_await sender_ended_.Wait();
+}
+
+void Session::Drain() {
+  if (receives_on_) end_reason_ = "the server drains";
+  receives_on_ = false;
+  room_.WakeAll();
+  // The receiver may be waiting for the client; the last answer (RetireBatch) ends that too.
+  if (inflight_count_ == 0) stream_.Shutdown();
+}
+
+void Session::Abort() {
+  End("sent away");
+  stream_is_broken_ = true;
+  stream_.Shutdown();
+  room_.WakeAll();
+}
+
+void Session::End(std::string reason) {
+  if (receives_on_) end_reason_ = std::move(reason);
+  receives_on_ = false;
+}
+
+// --- Receiving -------------------------------------------------------------------------------------------------------------
+
+Task<void> Session::ReceiveRequests() {
+  while (receives_on_) {
+    if (input_.unread().size() < sizeof(WireRequest)) {
+      if (!co_await ReceiveAtLeast(sizeof(WireRequest))) break;
+    }
+    is_taking_ = true;
+    const auto request = DecodeRequest(input_.unread());
+    if (!ReadsOn(request ? &*request : nullptr)) break;
+    input_.Consume(sizeof(WireRequest));
+    facts_.size_bytes = device_.size_bytes();
+    const Verdict verdict = ValidateRequest(*request, facts_);
+    const uint32_t memory_bytes = verdict.ok() ? MemoryBytes(*request) : 0;
+    if (!HasRoom(memory_bytes)) {
+      co_await WaitForRoom(memory_bytes);
+      if (!receives_on_) break;
+    }
+    auto job = std::make_unique<Job>();
+    job->request = *request;
+    if (!verdict.ok()) {
+      if (!co_await SkipPayload(PayloadBytes(*request))) break;
+      Refuse(std::move(job), verdict);
+      continue;
+    }
+    if (PayloadLiesInInput(*request)) {
+      TakePayloadFromInput(*job);
+    } else {
+      if (!co_await ReceivePayload(*job)) break;
+    }
+    Start(std::move(job));
+  }
+  is_taking_ = false;
+}
+
+// False at what ends the session: a goodbye, or a client that is not to be understood any more.
+bool Session::ReadsOn(const Request* request) {
+  if (request == nullptr) {
+    End("a request that does not start with the magic number");
+  } else if (request->type == kCmdDisc) {
+    End("");
+  } else if (PayloadIsTooLarge(*request)) {
+    End(absl::StrCat("a write of ", request->length_bytes, " bytes; 32 MiB is the most the server takes"));
+  }
+  return receives_on_;
+}
+
+// Receives until that many bytes are unread in one piece. False when the stream ends first, or the session.
+Task<bool> Session::ReceiveAtLeast(size_t unread_bytes_wanted) {
+  is_taking_ = false;
+  WakeSender();
+  while (receives_on_ && input_.unread().size() < unread_bytes_wanted) {
+    const bool is_idle = inflight_count_ == 0 && input_.unread().empty();
+    const auto room = input_.Room(unread_bytes_wanted, is_idle ? kIdleReceiveBytes : kReceiveBytes);
+    const auto received = co_await stream_.Receive(room);
+    if (!received.ok() || *received == 0) {
+      End(received.ok() ? "the client closed the connection" : Message(received.status()));
+      co_return false;
+    }
+    input_.Commit(*received);
+  }
+  co_return receives_on_;
+}
+
+bool Session::PayloadLiesInInput(const Request& request) const {
+  return input_.unread().size() >= PayloadBytes(request);
+}
+
+void Session::TakePayloadFromInput(Job& job) {
+  const size_t payload_bytes = PayloadBytes(job.request);
+  if (payload_bytes == 0) return;
+  job.payload = input_.unread().first(payload_bytes);
+  job.payload_owner = input_.owner();
+  input_.Consume(payload_bytes);
+}
+
+Task<bool> Session::ReceivePayload(Job& job) {
+  const size_t payload_bytes = PayloadBytes(job.request);
+  if (payload_bytes <= kSharedPayloadBytesMax) {
+    const bool received = co_await ReceiveAtLeast(payload_bytes);
+    if (received) TakePayloadFromInput(job);
+    co_return received;
+  }
+  job.payload_owner = BufferPool::ForThisThread().Take(payload_bytes);
+  auto into = job.payload_owner.bytes().first(payload_bytes);
+  job.payload = into;
+  const auto unread = input_.unread();
+  std::memcpy(into.data(), unread.data(), unread.size());
+  input_.Consume(unread.size());
+  into = into.subspan(unread.size());
+  is_taking_ = false;
+  WakeSender();
+  while (!into.empty()) {
+    const auto received = co_await stream_.Receive(into);
+    if (!receives_on_) co_return false;
+    if (!received.ok() || *received == 0) {
+      End("the connection ended in the middle of a write's data");
+      co_return false;
+    }
+    into = into.subspan(*received);
+  }
+  co_return true;
+}
+
+Task<bool> Session::SkipPayload(size_t payload_bytes) {
+  while (payload_bytes > 0) {
+    if (input_.unread().empty()) {
+      if (!co_await ReceiveAtLeast(1)) co_return false;
+    }
+    const size_t skipped_bytes = std::min(payload_bytes, input_.unread().size());
+    input_.Consume(skipped_bytes);
+    payload_bytes -= skipped_bytes;
+  }
+  co_return true;
+}
+
+bool Session::HasRoom(uint32_t memory_bytes) const {
+  if (inflight_count_ == 0) return true;
+  return inflight_count_ < limits_.inflight_max && inflight_bytes_ + memory_bytes <= limits_.inflight_bytes_max;
+}
+
+Task<void> Session::WaitForRoom(uint32_t memory_bytes) {
+  is_taking_ = false;
+  WakeSender();
+  while (receives_on_ && !HasRoom(memory_bytes)) co_await room_.Wait();
+}
+
+// --- Running ---------------------------------------------------------------------------------------------------------------
+
+void Session::Start(std::unique_ptr<Job> job) {
+  ++inflight_count_;
+  job->memory_bytes = MemoryBytes(job->request);
+  inflight_bytes_ += job->memory_bytes;
+  StartDetached(Serve(std::move(job)));
+}
+
+void Session::Refuse(std::unique_ptr<Job> job, const Verdict& verdict) {
+  ++inflight_count_;
+  job->reply.Fail(job->request, verdict.error, verdict.reason, facts_.structured);
+  Answer(std::move(job));
+}
+
+Task<void> Session::Serve(std::unique_ptr<Job> job) {
+  co_await Execute(device_, facts_, *job);
+  if (!job->failure.ok()) LogFailure(*job);
+  Answer(std::move(job));  // `this` may be gone afterwards
+}
+
+void Session::LogFailure(const Job& job) {
+  if (ErrorOf(job.failure, job.request) == kErrNotSup) return;  // an answer that the client asked for
+  if (++failures_logged_ > kFailuresLoggedMax) return;
+  const Request& request = job.request;
+  spdlog::warn("nbd: export {}: command {} of {} bytes at {}: {}{}", Quoted(disk_.name()), request.type, request.length_bytes,
+               request.offset_bytes, Message(job.failure),
+               failures_logged_ == kFailuresLoggedMax ? " (the last of this client's failures that is logged)" : "");
+}
+
+// --- Answering -------------------------------------------------------------------------------------------------------------
+
+void Session::Answer(std::unique_ptr<Job> job) {
+  answers_.push_back(std::move(job));
+  if (!is_taking_) WakeSender();
+}
+
+void Session::WakeSender() { answer_waits_.WakeAll(); }
+
+Task<void> Session::SendAnswers() {
+  while (!sender_may_end_) {
+    if (answers_.empty()) {
+      co_await answer_waits_.Wait();
+      continue;
+    }
+    batch_.swap(answers_);
+    if (!stream_is_broken_) co_await SendBatch();
+    RetireBatch();
+  }
+  sender_has_ended_ = true;
+  sender_ended_.WakeAll();  // `this` may be gone afterwards
+}
+
+Task<void> Session::SendBatch() {
+  for (size_t next = 0; next < batch_.size();) {
+    pieces_.clear();
+    while (next < batch_.size() && pieces_.size() < kSendPiecesMax) batch_[next++]->reply.AppendTo(pieces_);
+    const absl::Status status = co_await stream_.Send(pieces_);
+    if (status.ok()) continue;
+    End("the client stopped taking answers");
+    stream_is_broken_ = true;
+    stream_.Shutdown();
+    co_return;
+  }
+}
+
+void Session::RetireBatch() {
+  for (const auto& job : batch_) {
+    --inflight_count_;
+    inflight_bytes_ -= job->memory_bytes;
+  }
+  batch_.clear();
+  if (inflight_count_ == 0 && !receives_on_) {
+    stream_.Shutdown();  // the receiver may still wait for the client
+    all_done_.WakeAll();
+  }
+  room_.WakeAll();
+}
+
+}  // namespace cowl::nbd
