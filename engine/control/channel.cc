@@ -35,15 +35,18 @@ absl::Status WaitFor(int fd, short events, int64_t deadline_ms, const ReceiveOpt
     pollfd poll_fd{fd, events, 0};
     const int ready = ::poll(&poll_fd, 1, wait_ms);
     if (ready > 0) return absl::OkStatus();
-    if (ready == 0) return absl::DeadlineExceededError("the other side of the control socket is silent");
+    if (ready == 0)
+      return absl::DeadlineExceededError("the other side of the control socket is silent");
     if (errno != EINTR) return ErrnoStatus(errno, "wait on", "the control socket");
     if (options.interrupted && options.interrupted()) return absl::CancelledError("interrupted");
   }
 }
 
-// Takes the descriptors out of a message that was received. False: some were lost, because there were too many.
+// Takes the descriptors out of a message that was received. False: some were lost, because there
+// were too many.
 bool TakeFds(msghdr& message, std::vector<UniqueFd>* fds) {
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) {
@@ -96,8 +99,9 @@ absl::Status Channel::SendAll(std::span<const std::byte> bytes, std::span<const 
 absl::Status Channel::Send(const Json& message, std::span<const int> fds) {
   const std::string text = JsonText(message);
   if (text.size() > kReplyBytesMax || fds.size() > kFdsMax) {
-    return absl::OutOfRangeError(absl::StrCat("a message of ", text.size(), " bytes and ", fds.size(),
-                                              " descriptors is more than the control socket carries"));
+    return absl::OutOfRangeError(
+        absl::StrCat("a message of ", text.size(), " bytes and ", fds.size(),
+                     " descriptors is more than the control socket carries"));
   }
   std::vector<std::byte> frame(kFrameHeaderBytes + text.size());
   std::memcpy(frame.data(), kMagic, sizeof(kMagic));
@@ -123,7 +127,8 @@ absl::Status Channel::ReceiveAll(std::span<std::byte> into, bool at_start, int64
     if (got < 0 && IsGone(errno)) return PeerGone();
     if (got < 0) return ErrnoStatus(errno, "receive on", "the control socket");
     if (!TakeFds(message, fds)) return InvalidArgument("a message brought too many descriptors");
-    if (got == 0 && is_first) return absl::CancelledError("the other side closed the control socket");
+    if (got == 0 && is_first)
+      return absl::CancelledError("the other side closed the control socket");
     if (got == 0) return PeerGone();
     is_first = false;
     into = into.subspan(static_cast<size_t>(got));
@@ -140,7 +145,8 @@ absl::StatusOr<Json> Channel::Receive(const ReceiveOptions& options, std::vector
   }
   const auto length = LoadLittle<uint32_t>(header + sizeof(kMagic));
   if (length > options.bytes_max) {
-    return InvalidArgument(absl::StrCat("a message of ", length, " bytes came over the control socket, at most ",
+    return InvalidArgument(absl::StrCat("a message of ", length,
+                                        " bytes came over the control socket, at most ",
                                         options.bytes_max, " are taken"));
   }
   // Grows as the bytes arrive: a header that lies costs its sender, not us.
@@ -152,7 +158,8 @@ absl::StatusOr<Json> Channel::Receive(const ReceiveOptions& options, std::vector
     COWL_RETURN_IF_ERROR(ReceiveAll(part, /*at_start=*/false, deadline_ms, options, fds));
   }
   auto message = ParseJson(text);
-  if (message.ok() && !message->is_object()) return InvalidArgument("a message is not a JSON object");
+  if (message.ok() && !message->is_object())
+    return InvalidArgument("a message is not a JSON object");
   return message;
 }
 
@@ -172,7 +179,8 @@ Json StatusToJson(const absl::Status& status) {
 
 absl::Status StatusFromJson(const Json& json) {
   const uint64_t code = NumberOr(json, "code", static_cast<uint64_t>(absl::StatusCode::kInternal));
-  const bool is_known = code > 0 && code <= static_cast<uint64_t>(absl::StatusCode::kUnauthenticated);
+  const bool is_known =
+      code > 0 && code <= static_cast<uint64_t>(absl::StatusCode::kUnauthenticated);
   return absl::Status(is_known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kInternal,
                       TextOr(json, "message", "the server gave no reason"));
 }

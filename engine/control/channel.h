@@ -1,9 +1,10 @@
-// channel.h: messages of the control socket: JSON documents in frames, with descriptors beside them.
-// A frame is "COWL", the length of the document (4 bytes, little endian), the document. Descriptors travel with the first byte.
-// Units: milliseconds, bytes. Ownership: a channel owns its socket; Receive hands over the descriptors that came.
-// Threads: one sender and one receiver at a time. Blocking.
-// Errors: Cancelled: the peer closed in good order, between frames. InvalidArgument: what came is no frame; the channel is then
-// of no more use. DeadlineExceeded: nothing came in time. A peer that is gone is Unavailable, never SIGPIPE.
+// channel.h: messages of the control socket: JSON documents in frames, with descriptors beside
+// them. A frame is "COWL", the length of the document (4 bytes, little endian), the document.
+// Descriptors travel with the first byte. Units: milliseconds, bytes. Ownership: a channel owns its
+// socket; Receive hands over the descriptors that came. Threads: one sender and one receiver at a
+// time. Blocking. Errors: Cancelled: the peer closed in good order, between frames.
+// InvalidArgument: what came is no frame; the channel is then of no more use. DeadlineExceeded:
+// nothing came in time. A peer that is gone is Unavailable, never SIGPIPE.
 #pragma once
 
 #include <functional>
@@ -25,8 +26,9 @@ inline constexpr size_t kFdsMax = 8;
 
 struct ReceiveOptions {
   uint32_t bytes_max = kRequestBytesMax;
-  int timeout_ms = -1;                // -1: for ever; for the whole frame
-  std::function<bool()> interrupted;  // asked when a signal arrived; true gives Cancelled. May be empty
+  int timeout_ms = -1;  // -1: for ever; for the whole frame
+  std::function<bool()>
+      interrupted;  // asked when a signal arrived; true gives Cancelled. May be empty
 };
 
 class Channel {

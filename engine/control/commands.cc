@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "control/describe.h"
+#include "control/staging.h"
 
 namespace cowl {
 namespace {
@@ -14,7 +15,9 @@ using Result = absl::StatusOr<Json>;
 using Context = CommandContext;
 
 bool Force(const Context& context) { return FlagOr(context.args, "force", false); }
-absl::StatusOr<std::string> Text(const Context& context, const char* key) { return GetText(context.args, key); }
+absl::StatusOr<std::string> Text(const Context& context, const char* key) {
+  return GetText(context.args, key);
+}
 
 Result Empty(const absl::Status& status) {
   if (!status.ok()) return status;
@@ -65,7 +68,8 @@ Result Inspect(const Context& context) {
   COWL_ASSIGN_OR_RETURN(const auto name, Text(context, "name"));
   COWL_ASSIGN_OR_RETURN(const auto info, context.store.Inspect(name));
   Json json = DescribeInspect(info);
-  json["served"] = context.server != nullptr ? Json(context.server->UrisOf(info.name)) : Json::array();
+  json["served"] =
+      context.server != nullptr ? Json(context.server->UrisOf(info.name)) : Json::array();
   return json;
 }
 
@@ -91,8 +95,9 @@ std::vector<DiffEntry> Merged(std::vector<DiffEntry> entries) {
             [](const DiffEntry& a, const DiffEntry& b) { return a.offset_bytes < b.offset_bytes; });
   std::vector<DiffEntry> merged;
   for (const DiffEntry& entry : entries) {
-    const bool continues = !merged.empty() && merged.back().zero == entry.zero &&
-                           merged.back().offset_bytes + merged.back().length_bytes == entry.offset_bytes;
+    const bool continues =
+        !merged.empty() && merged.back().zero == entry.zero &&
+        merged.back().offset_bytes + merged.back().length_bytes == entry.offset_bytes;
     if (continues) {
       merged.back().length_bytes += entry.length_bytes;
     } else {
@@ -109,9 +114,10 @@ Result Diff(const Context& context) {
 }
 
 Result Check(const Context& context) {
-  COWL_ASSIGN_OR_RETURN(const auto report,
-                        context.store.Check(TextOr(context.args, "name", ""), FlagOr(context.args, "data", false),
-                                            FlagOr(context.args, "repair", false), context.session.progress));
+  COWL_ASSIGN_OR_RETURN(
+      const auto report,
+      context.store.Check(TextOr(context.args, "name", ""), FlagOr(context.args, "data", false),
+                          FlagOr(context.args, "repair", false), context.session.progress));
   return DescribeCheck(report);
 }
 
@@ -126,14 +132,16 @@ CreateOptions OptionsOf(const Context& context) {
 
 Result Create(const Context& context) {
   COWL_ASSIGN_OR_RETURN(const auto image, Text(context, "image"));
-  COWL_ASSIGN_OR_RETURN(const auto device,
-                        context.store.Create(image, TextOr(context.args, "name", ""), OptionsOf(context)));
+  COWL_ASSIGN_OR_RETURN(
+      const auto device,
+      context.store.Create(image, TextOr(context.args, "name", ""), OptionsOf(context)));
   return DescribeCreated(device);
 }
 
 Result CreateEmpty(const Context& context) {
-  COWL_ASSIGN_OR_RETURN(const auto device,
-                        context.store.CreateEmpty(TextOr(context.args, "name", ""), OptionsOf(context)));
+  COWL_ASSIGN_OR_RETURN(
+      const auto device,
+      context.store.CreateEmpty(TextOr(context.args, "name", ""), OptionsOf(context)));
   return DescribeCreated(device);
 }
 
@@ -146,7 +154,8 @@ Result CreateVolume(const Context& context) {
 
 Result Clone(const Context& context) {
   COWL_ASSIGN_OR_RETURN(const auto source, Text(context, "device"));
-  COWL_ASSIGN_OR_RETURN(const auto device, context.store.Clone(source, TextOr(context.args, "name", "")));
+  COWL_ASSIGN_OR_RETURN(const auto device,
+                        context.store.Clone(source, TextOr(context.args, "name", "")));
   return DescribeCreated(device);
 }
 
@@ -185,8 +194,8 @@ Result Commit(const Context& context) {
 Result Flatten(const Context& context) {
   COWL_ASSIGN_OR_RETURN(const auto image, Text(context, "image"));
   COWL_ASSIGN_OR_RETURN(const auto new_image, Text(context, "new"));
-  COWL_ASSIGN_OR_RETURN(const auto info,
-                        context.store.Flatten(image, new_image, Force(context), context.session.progress));
+  COWL_ASSIGN_OR_RETURN(const auto info, context.store.Flatten(image, new_image, Force(context),
+                                                               context.session.progress));
   return Sealed(info, /*with_pause=*/false);
 }
 
@@ -238,7 +247,7 @@ Result Release(const Context& context) {
 Result CollectGarbage(const Context& context) {
   COWL_ASSIGN_OR_RETURN(const uint64_t freed_bytes, context.store.CollectGarbage());
   Json json;
-  json["freed_bytes"] = freed_bytes;
+  json["freed_bytes"] = freed_bytes + RemoveAbandoned(context.store.directory()).disk_bytes;
   return json;
 }
 
@@ -280,8 +289,8 @@ const Command* FindCommand(const std::string& verb) {
   return found == std::end(kCommands) ? nullptr : &*found;
 }
 
-absl::StatusOr<Json> RunCommand(Store& store, const ServerFacts* server, const std::string& verb, const Json& args,
-                                Session& session) {
+absl::StatusOr<Json> RunCommand(Store& store, const ServerFacts* server, const std::string& verb,
+                                const Json& args, Session& session) {
   const Command* command = FindCommand(verb);
   if (command == nullptr) {
     return InvalidArgument(absl::StrCat("there is no command ", verb.substr(0, 40)));

@@ -1,7 +1,8 @@
-// commands.h: the one table of commands that need the store open, run wherever it is open: in this process or in the server.
-// Arguments and results are JSON; results are the documents of --json without their "schema" (docs: README, "JSON").
-// Threads: as Store; commands may run side by side. Errors: those of the store, and InvalidArgument for arguments that lack
-// something (they may come over a socket).
+// commands.h: the one table of commands that need the store open, run wherever it is open: in this
+// process or in the server. Arguments and results are JSON; results are the documents of --json
+// without their "schema" (docs: README, "JSON"). Threads: as Store; commands may run side by side.
+// Errors: those of the store, and InvalidArgument for arguments that lack something (they may come
+// over a socket).
 #pragma once
 
 #include <string>
@@ -37,8 +38,8 @@ struct Command {
 // Null: no such command.
 const Command* FindCommand(const std::string& verb);
 
-absl::StatusOr<Json> RunCommand(Store& store, const ServerFacts* server, const std::string& verb, const Json& args,
-                                Session& session);
+absl::StatusOr<Json> RunCommand(Store& store, const ServerFacts* server, const std::string& verb,
+                                const Json& args, Session& session);
 
 // Whether `verb` with these arguments leaves the store as it is.
 bool ReadsOnly(const std::string& verb, const Json& args);

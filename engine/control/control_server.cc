@@ -42,16 +42,18 @@ absl::Status CheckPeer(int socket) {
     return ErrnoStatus(errno, "ask who connected to", "the control socket");
   }
   if (peer.uid == 0 || peer.uid == ::geteuid()) return absl::OkStatus();
-  return absl::PermissionDeniedError(absl::StrCat("the store's server runs as user ", ::geteuid(), ", you are user ",
-                                                  peer.uid, ": only that user and root may use it"));
+  return absl::PermissionDeniedError(absl::StrCat("the store's server runs as user ", ::geteuid(),
+                                                  ", you are user ", peer.uid,
+                                                  ": only that user and root may use it"));
 }
 
 absl::Status CheckVersion(const Json& request, const std::string& version) {
   const std::string theirs = TextOr(request, "version", "of an unknown version");
-  if (NumberOr(request, "protocol", 0) == kControlProtocol && theirs == version) return absl::OkStatus();
-  return FailedPrecondition(absl::StrCat("the server of this store is cowl ", version, " and this command is cowl ",
-                                         theirs, ": use the same version, or end the server (pid ", ::getpid(),
-                                         ") first"));
+  if (NumberOr(request, "protocol", 0) == kControlProtocol && theirs == version)
+    return absl::OkStatus();
+  return FailedPrecondition(absl::StrCat(
+      "the server of this store is cowl ", version, " and this command is cowl ", theirs,
+      ": use the same version, or end the server (pid ", ::getpid(), ") first"));
 }
 
 // Progress of one command: sent now and then, and the place where a client that left is noticed.
@@ -87,7 +89,8 @@ class ProgressSender {
 
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(ControlServerOptions options,
                                                                     Dispatcher dispatcher) {
-  std::unique_ptr<ControlServer> server(new ControlServer(std::move(options), std::move(dispatcher)));
+  std::unique_ptr<ControlServer> server(
+      new ControlServer(std::move(options), std::move(dispatcher)));
   COWL_RETURN_IF_ERROR(server->Bind());
   server->accept_thread_ = std::thread(&ControlServer::AcceptLoop, server.get());
   return server;
@@ -95,8 +98,9 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(ControlServe
 
 ControlServer::~ControlServer() { Stop(); }
 
-// The socket gets its mode under a name that nobody knows and then takes the stale one's place: there is no moment at which it
-// can be reached by others, and none at which a live name leads nowhere.
+// The socket gets its mode under a name that nobody knows and then takes the stale one's place:
+// there is no moment at which it can be reached by others, and none at which a live name leads
+// nowhere.
 absl::Status ControlServer::Bind() {
   const std::string path = absl::StrCat(options_.directory, "/", kControlSocketName);
   directory_ = UniqueFd(::open(options_.directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -111,7 +115,8 @@ absl::Status ControlServer::Bind() {
   if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return ErrnoStatus(errno, "bind", path);
   }
-  if (::fchmodat(directory_.get(), fresh.c_str(), 0600, 0) != 0 || ::listen(listener_.get(), kBacklog) != 0 ||
+  if (::fchmodat(directory_.get(), fresh.c_str(), 0600, 0) != 0 ||
+      ::listen(listener_.get(), kBacklog) != 0 ||
       ::renameat(directory_.get(), fresh.c_str(), directory_.get(), kControlSocketName) != 0) {
     return ErrnoStatus(errno, "listen on", path);
   }
@@ -138,7 +143,8 @@ void ControlServer::AcceptLoop() {
     if (socket.valid()) {
       StartConnection(std::move(socket));
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-      // Out of descriptors: the connection stays in the queue; look again when some may have been closed.
+      // Out of descriptors: the connection stays in the queue; look again when some may have been
+      // closed.
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
   }
@@ -150,7 +156,8 @@ void ControlServer::StartConnection(UniqueFd socket) {
     std::lock_guard lock(mutex_);
     if (connection_count_ >= kConnectionsMax) {
       Channel channel(std::move(socket));
-      const absl::Status refused = Unavailable("the server runs as many commands as it can: try again");
+      const absl::Status refused =
+          Unavailable("the server runs as many commands as it can: try again");
       [[maybe_unused]] const absl::Status sent = channel.Send(ErrorReply(refused));
       return;
     }
@@ -195,9 +202,12 @@ absl::Status ControlServer::Converse(Channel& channel) {
 absl::StatusOr<Json> ControlServer::Run(Channel& channel, const Json& request, Session& session) {
   COWL_ASSIGN_OR_RETURN(const std::string verb, GetText(request, "verb"));
   const auto args = request.find("args");
-  if (args == request.end() || !args->is_object()) return InvalidArgument("a request brought no arguments");
+  if (args == request.end() || !args->is_object())
+    return InvalidArgument("a request brought no arguments");
   ProgressSender sender(channel, stopping_, options_.progress_interval_ms);
-  session.progress = [&sender](uint64_t done, uint64_t total) { return sender.Report(done, total); };
+  session.progress = [&sender](uint64_t done, uint64_t total) {
+    return sender.Report(done, total);
+  };
   session.client_fd = channel.fd();
   return dispatcher_(verb, *args, session);
 }

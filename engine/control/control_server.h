@@ -1,10 +1,11 @@
 // control_server.h: runs commands that come over STORE/control.sock, each on a thread of its own.
-// Conversation: the server greets {type hello, protocol, version, pid}; the client sends {type run, protocol, version, verb,
-// args} with descriptors; the server answers any number of {type progress, done, total} and one {type result, value} or
-// {type error, code, message}; then both close. A client that closes early cancels: the command's progress call says so.
-// Only the server's own user and root may connect (SO_PEERCRED; the socket has mode 0600).
-// Threads: one that accepts, one for each connection (at most kConnectionsMax). Nothing a client sends ends the server.
-// Ownership: Stop (or the destructor) cancels what runs, joins every thread and removes the socket.
+// Conversation: the server greets {type hello, protocol, version, pid}; the client sends {type run,
+// protocol, version, verb, args} with descriptors; the server answers any number of {type progress,
+// done, total} and one {type result, value} or {type error, code, message}; then both close. A
+// client that closes early cancels: the command's progress call says so. Only the server's own user
+// and root may connect (SO_PEERCRED; the socket has mode 0600). Threads: one that accepts, one for
+// each connection (at most kConnectionsMax). Nothing a client sends ends the server. Ownership:
+// Stop (or the destructor) cancels what runs, joins every thread and removes the socket.
 #pragma once
 
 #include <atomic>
@@ -32,10 +33,12 @@ class ControlServer {
   static constexpr int kConnectionsMax = 256;
 
   // The caller holds the store's lock: a socket that lies there is stale, and is replaced.
-  static absl::StatusOr<std::unique_ptr<ControlServer>> Start(ControlServerOptions options, Dispatcher dispatcher);
+  static absl::StatusOr<std::unique_ptr<ControlServer>> Start(ControlServerOptions options,
+                                                              Dispatcher dispatcher);
   ~ControlServer();
 
-  // Takes no more connections and makes the running commands' progress calls return false; waits for all to end.
+  // Takes no more connections and makes the running commands' progress calls return false; waits
+  // for all to end.
   void Stop();
 
  private:

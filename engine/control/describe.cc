@@ -11,18 +11,24 @@ Json TextOrNull(const std::string& text) { return text.empty() ? Json(nullptr) :
 
 const char* KindName(InspectInfo::Kind kind) {
   switch (kind) {
-    case InspectInfo::Kind::kImage: return "image";
-    case InspectInfo::Kind::kOverlay: return "overlay";
-    case InspectInfo::Kind::kVolume: return "volume";
+    case InspectInfo::Kind::kImage:
+      return "image";
+    case InspectInfo::Kind::kOverlay:
+      return "overlay";
+    case InspectInfo::Kind::kVolume:
+      return "volume";
   }
   return "overlay";
 }
 
 const char* KindName(TreeNode::Kind kind) {
   switch (kind) {
-    case TreeNode::Kind::kLayer: return "layer";
-    case TreeNode::Kind::kImage: return "image";
-    case TreeNode::Kind::kDevice: return "device";
+    case TreeNode::Kind::kLayer:
+      return "layer";
+    case TreeNode::Kind::kImage:
+      return "image";
+    case TreeNode::Kind::kDevice:
+      return "device";
   }
   return "layer";
 }

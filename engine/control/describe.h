@@ -12,7 +12,7 @@ namespace cowl {
 std::string TimeText(int64_t time_ns);  // RFC 3339, UTC, whole seconds
 
 Json DescribeImage(const ImageInfo& image);
-Json DescribeDevice(const DeviceInfo& device);   // an entry of `ls`, without `served` and `attached`
+Json DescribeDevice(const DeviceInfo& device);  // an entry of `ls`, without `served` and `attached`
 Json DescribeCreated(const DeviceInfo& device);  // what create, clone and volume create print
 Json DescribeHistory(const std::vector<LayerInfo>& layers);
 Json DescribeInspect(const InspectInfo& info);  // without `served`, `attached` and `mount`

@@ -15,8 +15,9 @@ namespace cowl {
 namespace {
 
 // nullopt: no server.
-absl::StatusOr<std::optional<Json>> TryServer(const ExecuteTarget& target, const std::string& verb, const Json& args,
-                                              std::span<const int> fds, const Progress& progress) {
+absl::StatusOr<std::optional<Json>> TryServer(const ExecuteTarget& target, const std::string& verb,
+                                              const Json& args, std::span<const int> fds,
+                                              const Progress& progress) {
   COWL_ASSIGN_OR_RETURN(auto client, ControlClient::Connect(target.directory, ProgramVersion()));
   if (!client) return std::optional<Json>();
   COWL_ASSIGN_OR_RETURN(Json value, client->Call(verb, args, fds, progress, target.interrupted));
@@ -25,15 +26,16 @@ absl::StatusOr<std::optional<Json>> TryServer(const ExecuteTarget& target, const
 
 absl::StatusOr<std::unique_ptr<Store>> OpenHere(const ExecuteTarget& target, bool reads_only) {
   StoreOptions options;
-  // One short command: a loop's thread and no ring, so that it also works where the host forbids io_uring.
+  // One short command: a loop's thread and no ring, so that it also works where the host forbids
+  // io_uring.
   options.threads = 1;
   options.io = "sync";
   options.read_only = reads_only;
   return Store::Open(target.directory, options);
 }
 
-absl::StatusOr<Json> RunHere(Store& store, const ExecuteTarget& target, const std::string& verb, const Json& args,
-                             std::span<const int> fds, const Progress& progress) {
+absl::StatusOr<Json> RunHere(Store& store, const ExecuteTarget& target, const std::string& verb,
+                             const Json& args, std::span<const int> fds, const Progress& progress) {
   Session session;
   for (const int fd : fds) session.fds.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   session.progress = [&](uint64_t done, uint64_t total) {

@@ -1,6 +1,7 @@
-// execute.h: runs a command where the store is open: in the server that has it, else in this process, which opens it.
-// Threads: one call at a time for each target. Blocking. Errors: those of the command; Unavailable when another process that is
-// no server holds the store (the message names it).
+// execute.h: runs a command where the store is open: in the server that has it, else in this
+// process, which opens it. Threads: one call at a time for each target. Blocking. Errors: those of
+// the command; Unavailable when another process that is no server holds the store (the message
+// names it).
 #pragma once
 
 #include <functional>

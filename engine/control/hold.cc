@@ -4,7 +4,8 @@
 
 namespace cowl {
 
-HoldCounter::HoldCounter(bool ends_by_itself, std::function<bool()> is_attached, std::function<void()> end)
+HoldCounter::HoldCounter(bool ends_by_itself, std::function<bool()> is_attached,
+                         std::function<void()> end)
     : ends_by_itself_(ends_by_itself), is_attached_(std::move(is_attached)), end_(std::move(end)) {}
 
 absl::Status HoldCounter::Begin() {

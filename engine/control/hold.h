@@ -1,7 +1,7 @@
 // hold.h: counts who needs a server that was started only for them, and ends it when nobody does.
-// A server that a user started never ends by itself. One that attach or run started (ends_by_itself) ends when nobody holds it and
-// nothing is attached; one that nobody came to hold ends after a while.
-// Threads: any.
+// A server that a user started never ends by itself. One that attach or run started
+// (ends_by_itself) ends when nobody holds it and nothing is attached; one that nobody came to hold
+// ends after a while. Threads: any.
 #pragma once
 
 #include <chrono>
@@ -14,7 +14,8 @@ namespace cowl {
 
 class HoldCounter {
  public:
-  // `is_attached`: whether anything of the store is attached now; may take long. `end`: called once, when the server should end.
+  // `is_attached`: whether anything of the store is attached now; may take long. `end`: called
+  // once, when the server should end.
   HoldCounter(bool ends_by_itself, std::function<bool()> is_attached, std::function<void()> end);
 
   // Unavailable when the server is about to end: connect again later.

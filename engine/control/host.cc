@@ -28,11 +28,13 @@ constexpr char kOomScore[] = "-500";  // of -1000, which would exempt us altoget
 
 void PrepareHostForServing() {
   [[maybe_unused]] const auto files_max = RaiseOpenFileLimit();
-  // Our clients' dirty pages may be what the kernel wants to free: waiting for that inside our own allocations would be for ever.
+  // Our clients' dirty pages may be what the kernel wants to free: waiting for that inside our own
+  // allocations would be for ever.
   ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
   const UniqueFd score(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
   if (score.valid()) {
-    [[maybe_unused]] const ssize_t written = ::write(score.get(), kOomScore, std::strlen(kOomScore));
+    [[maybe_unused]] const ssize_t written =
+        ::write(score.get(), kOomScore, std::strlen(kOomScore));
   }
 }
 
@@ -56,7 +58,7 @@ UniqueFd BlockEndingSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
-    struct sigaction action{};
+    struct sigaction action {};
     ::sigaction(number, nullptr, &action);
     // nohup, and shells that start us in the background: what is ignored stays so, but SIGTERM.
     if (action.sa_handler == SIG_IGN && number != SIGTERM) continue;

@@ -23,8 +23,10 @@ bool IsTooDeep(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (in_string) {
-      if (c == '\\') ++i;
-      else if (c == '"') in_string = false;
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        in_string = false;
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
@@ -80,7 +82,8 @@ uint64_t NumberOr(const Json& object, const char* key, uint64_t otherwise) {
 
 bool FlagOr(const Json& object, const char* key, bool otherwise) {
   const Json* value = Find(object, key);
-  return value != nullptr && value->is_boolean() ? *value->get_ptr<const Json::boolean_t*>() : otherwise;
+  return value != nullptr && value->is_boolean() ? *value->get_ptr<const Json::boolean_t*>()
+                                                 : otherwise;
 }
 
 }  // namespace cowl

@@ -1,5 +1,5 @@
-// lease_table.h: frozen states that clients of the server read: given back for a client that was killed before it did so.
-// Threads: any. Ownership: the store outlives it.
+// lease_table.h: frozen states that clients of the server read: given back for a client that was
+// killed before it did so. Threads: any. Ownership: the store outlives it.
 #pragma once
 
 #include <sys/types.h>
@@ -18,7 +18,8 @@ class LeaseTable {
   explicit LeaseTable(Store& store) : store_(store) {}
   ~LeaseTable();  // gives all of them back
 
-  // `client_fd`: the connection of the process that took it. A client without a process number here is not watched.
+  // `client_fd`: the connection of the process that took it. A client without a process number here
+  // is not watched.
   void Add(const std::string& token, int client_fd);
   void Forget(const std::string& token);
   // Gives back what ended processes left.

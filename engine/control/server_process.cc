@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
@@ -24,6 +23,7 @@
 #include "control/hold.h"
 #include "control/host.h"
 #include "control/lease_table.h"
+#include "control/log.h"
 #include "control/version.h"
 #include "cowl/store.h"
 #include "nbd/server.h"
@@ -33,14 +33,16 @@ namespace cowl {
 namespace {
 
 constexpr auto kDrainTimeout = std::chrono::seconds(10);
-constexpr auto kIdlePatience = std::chrono::seconds(30);  // of a server that was started for somebody who never came
+constexpr auto kIdlePatience =
+    std::chrono::seconds(30);  // of a server that was started for somebody who never came
 constexpr int kTickMs = 1000;
 
 class ServerProcess : public ServerFacts {
  public:
   explicit ServerProcess(const ServeOptions& options)
       : options_(options),
-        hold_(options.ends_by_itself, [this] { return IsAttached(); }, [this] { End(); }) {}
+        hold_(
+            options.ends_by_itself, [this] { return IsAttached(); }, [this] { End(); }) {}
 
   absl::Status Run();
 
@@ -99,9 +101,11 @@ absl::Status ServerProcess::Start() {
   ControlServerOptions control;
   control.directory = options_.directory;
   control.version = ProgramVersion();
-  COWL_ASSIGN_OR_RETURN(control_, ControlServer::Start(control, [this](const std::string& verb, const Json& args, Session& session) {
-                          return Dispatch(verb, args, session);
-                        }));
+  COWL_ASSIGN_OR_RETURN(
+      control_, ControlServer::Start(
+                    control, [this](const std::string& verb, const Json& args, Session& session) {
+                      return Dispatch(verb, args, session);
+                    }));
   if (!options_.stdio_name.empty()) StartStream();
   // Kernel devices that a server before us left: they wait for us to listen.
   reattach_ = std::thread([this] {
@@ -115,14 +119,16 @@ absl::Status ServerProcess::Start() {
 absl::Status ServerProcess::OpenStore() {
   auto other = ControlClient::Connect(options_.directory, ProgramVersion());
   if (other.ok() && *other) {
-    return AlreadyExists(absl::StrCat("store ", options_.directory, " is served already, by process ", (*other)->server_pid(),
+    return AlreadyExists(absl::StrCat("store ", options_.directory,
+                                      " is served already, by process ", (*other)->server_pid(),
                                       ": use that server, or end it with cowl stop"));
   }
   StoreOptions open;
   open.threads = options_.threads;
   open.io = options_.io;
   COWL_ASSIGN_OR_RETURN(store_, Store::Open(options_.directory, open));
-  const std::string& default_name = options_.stdio_name.empty() ? options_.default_name : options_.stdio_name;
+  const std::string& default_name =
+      options_.stdio_name.empty() ? options_.default_name : options_.stdio_name;
   if (default_name.empty()) return absl::OkStatus();
   COWL_RETURN_IF_ERROR(store_->Inspect(default_name).status());  // must be there
   store_->SetDefaultExport(default_name);
@@ -140,7 +146,8 @@ absl::Status ServerProcess::Listen() {
   if (!options_.stdio_name.empty()) return absl::OkStatus();
   COWL_ASSIGN_OR_RETURN(uris_, nbd_->ListenActivated());
   std::vector<std::string> listens = options_.listens;
-  if (listens.empty() && uris_.empty()) listens.push_back(absl::StrCat("unix:", options_.directory, "/nbd.sock"));
+  if (listens.empty() && uris_.empty())
+    listens.push_back(absl::StrCat("unix:", options_.directory, "/nbd.sock"));
   for (const std::string& listen : listens) {
     COWL_ASSIGN_OR_RETURN(std::string uri, nbd_->Listen(listen));
     uris_.push_back(std::move(uri));
@@ -150,7 +157,8 @@ absl::Status ServerProcess::Listen() {
 
 void ServerProcess::StartStream() {
   stream_ = std::thread([this] {
-    const absl::Status status = nbd_->ServeStream(UniqueFd(::dup(STDIN_FILENO)), UniqueFd(::dup(STDOUT_FILENO)));
+    const absl::Status status =
+        nbd_->ServeStream(UniqueFd(::dup(STDIN_FILENO)), UniqueFd(::dup(STDOUT_FILENO)));
     if (!status.ok()) spdlog::warn("client on stdin and stdout: {}", Message(status));
     End();
   });
@@ -165,12 +173,14 @@ void ServerProcess::WaitForEnd() {
   }
 }
 
-// The reverse of Start. The control socket goes first: what comes from now on finds no server, and waits for the store.
+// The reverse of Start. The control socket goes first: what comes from now on finds no server, and
+// waits for the store.
 void ServerProcess::Stop() {
   End();
   if (control_) control_->Stop();
   if (nbd_) {
-    if (const absl::Status status = nbd_->Drain(kDrainTimeout); !status.ok()) spdlog::warn("drain: {}", Message(status));
+    if (const absl::Status status = nbd_->Drain(kDrainTimeout); !status.ok())
+      spdlog::warn("drain: {}", Message(status));
   }
   if (stream_.joinable()) stream_.join();
   if (reattach_.joinable()) reattach_.join();
@@ -197,7 +207,8 @@ std::vector<std::string> ServerProcess::UrisOf(const std::string& name) const {
   return uris;
 }
 
-absl::StatusOr<Json> ServerProcess::Dispatch(const std::string& verb, const Json& args, Session& session) {
+absl::StatusOr<Json> ServerProcess::Dispatch(const std::string& verb, const Json& args,
+                                             Session& session) {
   if (verb == "hold") return RunHold(session);
   if (verb == "where") return RunWhere(args);
   if (verb == "stop") {
@@ -205,7 +216,8 @@ absl::StatusOr<Json> ServerProcess::Dispatch(const std::string& verb, const Json
     return Json::object();
   }
   auto result = RunCommand(*store_, this, verb, args, session);
-  if (verb == "freeze" && result.ok()) leases_->Add(TextOr(*result, "token", ""), session.client_fd);
+  if (verb == "freeze" && result.ok())
+    leases_->Add(TextOr(*result, "token", ""), session.client_fd);
   if (verb == "release") leases_->Forget(TextOr(args, "token", ""));
   return result;
 }
@@ -228,18 +240,10 @@ absl::StatusOr<Json> ServerProcess::RunWhere(const Json& args) const {
   return json;
 }
 
-// Results belong to stdout: the log does not.
-void LogToStderr() {
-  auto logger = std::make_shared<spdlog::logger>("cowl", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l: %v");
-  logger->flush_on(spdlog::level::info);
-  spdlog::set_default_logger(std::move(logger));
-}
-
 }  // namespace
 
 absl::Status Serve(const ServeOptions& options) {
-  LogToStderr();
+  LogForServers();
   return ServerProcess(options).Run();
 }
 

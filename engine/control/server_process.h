@@ -1,7 +1,9 @@
-// server_process.h: what `cowl serve` is: the store held open, NBD listeners, the control socket, until it is told to end.
-// Threads: blocks the caller, which must be the process's only thread when it calls (signals are blocked for all that start).
-// Ownership: everything is given back before it returns: clients are drained (10 s at most), sockets removed, the store closed.
-// Errors: those of opening and listening; Unavailable when the store is open elsewhere (the message names the process).
+// server_process.h: what `cowl serve` is: the store held open, NBD listeners, the control socket,
+// until it is told to end. Threads: blocks the caller, which must be the process's only thread when
+// it calls (signals are blocked for all that start). Ownership: everything is given back before it
+// returns: clients are drained (10 s at most), sockets removed, the store closed. Errors: those of
+// opening and listening; Unavailable when the store is open elsewhere (the message names the
+// process).
 #pragma once
 
 #include <functional>
@@ -14,7 +16,8 @@ namespace cowl {
 
 struct ServeOptions {
   std::string directory;             // of the store; absolute
-  std::vector<std::string> listens;  // "unix:PATH" (absolute), "tcp:HOST:PORT"; empty: sockets from systemd, else STORE/nbd.sock
+  std::vector<std::string> listens;  // "unix:PATH" (absolute), "tcp:HOST:PORT"; empty: sockets from
+                                     // systemd, else STORE/nbd.sock
   std::string default_name;          // what the empty export name means; empty: it is refused
   std::string stdio_name;            // not empty: serve one client on stdin and stdout instead
   int threads = 0;

@@ -15,13 +15,16 @@ namespace cowl {
 
 struct Session {
   std::vector<UniqueFd> fds;  // what the caller opened and passed on
-  Progress progress = [](uint64_t, uint64_t) { return true; };  // false: the caller wants the work to stop
-  // The caller's connection, for commands that wait until it is gone (it becomes readable); -1: the caller is this process.
+  Progress progress = [](uint64_t, uint64_t) {
+    return true;
+  };  // false: the caller wants the work to stop
+  // The caller's connection, for commands that wait until it is gone (it becomes readable); -1: the
+  // caller is this process.
   int client_fd = -1;
 };
 
 // Runs one command: the table of commands behind one signature.
-using Dispatcher =
-    std::function<absl::StatusOr<Json>(const std::string& verb, const Json& args, Session& session)>;
+using Dispatcher = std::function<absl::StatusOr<Json>(const std::string& verb, const Json& args,
+                                                      Session& session)>;
 
 }  // namespace cowl

@@ -1,4 +1,5 @@
-// socket_path.h: unix sockets in folders whose path may be longer than the 107 bytes that an address takes.
+// socket_path.h: unix sockets in folders whose path may be longer than the 107 bytes that an
+// address takes.
 #pragma once
 
 #include <sys/un.h>
@@ -14,7 +15,8 @@ inline constexpr char kControlSocketName[] = "control.sock";
 inline sockaddr_un SocketAddressAt(int directory_fd, const std::string& name) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  std::snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", directory_fd, name.c_str());
+  std::snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", directory_fd,
+                name.c_str());
   return address;
 }
 

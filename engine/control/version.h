@@ -1,4 +1,5 @@
-// version.h: the version of this program, as --version shows it and as the control protocol exchanges it.
+// version.h: the version of this program, as --version shows it and as the control protocol
+// exchanges it.
 #pragma once
 
 #include <string>

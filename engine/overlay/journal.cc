@@ -17,10 +17,6 @@ namespace {
 // Room in the last chunk that only records which free space may use, when no further chunk can be had.
 constexpr uint64_t kReserveBytes = 16 * kKiB;
 
-size_t EncodedBytes(const JournalRecord& record) {
-  return JournalRecord::kHeaderBytes + 32 + 8 * record.runs.size() + 8 * record.sums.size();
-}
-
 // No chunk is smaller than this: the largest record, and a link must fit into it.
 constexpr uint64_t kChunkBlocksLeast = 4;
 static_assert(JournalRecord::kBytesMax + JournalRecord::kLinkBytes < kChunkBlocksLeast * kBlockBytes);

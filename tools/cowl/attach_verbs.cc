@@ -30,7 +30,8 @@ absl::StatusOr<std::string> MountDirectory(const std::string& mount) {
     return NotFound(absl::StrCat("mount point ", mount, " is no directory: make an empty one"));
   }
   if (!std::filesystem::is_empty(path, error) || error) {
-    return FailedPrecondition(absl::StrCat("mount point ", mount, " is not empty: name an empty directory"));
+    return FailedPrecondition(
+        absl::StrCat("mount point ", mount, " is not empty: name an empty directory"));
   }
   const auto real = std::filesystem::canonical(path, error);
   return error ? path.string() : real.string();
@@ -40,13 +41,15 @@ absl::Status RefuseAttached(const std::string& store, const std::string& name) {
   COWL_ASSIGN_OR_RETURN(const AttachedMap attached, ListAttached(store));
   const auto found = attached.find(name);
   if (found == attached.end()) return absl::OkStatus();
-  return AlreadyExists(absl::StrCat(Quoted(name), " is attached already, ", WhereAttached(found->second)));
+  return AlreadyExists(
+      absl::StrCat(Quoted(name), " is attached already, ", WhereAttached(found->second)));
 }
 
 }  // namespace
 
 absl::StatusOr<Subject> FindSubject(const Invocation& invocation, const std::string& name) {
-  COWL_ASSIGN_OR_RETURN(const Json found, Call(invocation, "inspect", Json::object({{"name", name}})));
+  COWL_ASSIGN_OR_RETURN(const Json found,
+                        Call(invocation, "inspect", Json::object({{"name", name}})));
   Subject subject;
   subject.is_image = TextOr(found, "kind", "") == "image";
   subject.name = TextOr(found, "name", name);
@@ -54,12 +57,13 @@ absl::StatusOr<Subject> FindSubject(const Invocation& invocation, const std::str
   return subject;
 }
 
-absl::StatusOr<Attachment> AttachSubject(const Invocation& invocation, const Subject& subject, const std::string& mount,
-                                         bool read_only) {
+absl::StatusOr<Attachment> AttachSubject(const Invocation& invocation, const Subject& subject,
+                                         const std::string& mount, bool read_only) {
   COWL_ASSIGN_OR_RETURN(const ServedAt at, WhereServed(invocation.store, subject.name));
   if (at.unix_path.empty()) {
-    return FailedPrecondition(absl::StrCat("the server of store ", invocation.store,
-                                           " listens on no unix socket, which attaching needs: start it with --listen unix:PATH"));
+    return FailedPrecondition(absl::StrCat(
+        "the server of store ", invocation.store,
+        " listens on no unix socket, which attaching needs: start it with --listen unix:PATH"));
   }
   AttachRequest request;
   request.store_dir = invocation.store;
@@ -71,8 +75,8 @@ absl::StatusOr<Attachment> AttachSubject(const Invocation& invocation, const Sub
   return Attach(request);
 }
 
-absl::StatusOr<Json> AttachAsAsked(const Invocation& invocation, const std::string& name, const std::string& mount,
-                                   bool read_only) {
+absl::StatusOr<Json> AttachAsAsked(const Invocation& invocation, const std::string& name,
+                                   const std::string& mount, bool read_only) {
   COWL_RETURN_IF_ERROR(NeedRoot());
   COWL_RETURN_IF_ERROR(MountDirectory(mount).status());
   COWL_ASSIGN_OR_RETURN(const Subject subject, FindSubject(invocation, name));
@@ -89,8 +93,9 @@ absl::StatusOr<Json> AttachAsAsked(const Invocation& invocation, const std::stri
 }
 
 absl::Status RunAttach(const Invocation& invocation, Output& output) {
-  COWL_ASSIGN_OR_RETURN(const Json document, AttachAsAsked(invocation, invocation.Text("NAME"), invocation.Text("--mount"),
-                                                           invocation.Has("--read-only")));
+  COWL_ASSIGN_OR_RETURN(const Json document,
+                        AttachAsAsked(invocation, invocation.Text("NAME"),
+                                      invocation.Text("--mount"), invocation.Has("--read-only")));
   PrintResult(output, document, TextOr(document, "device", "") + "\n");
   return absl::OkStatus();
 }

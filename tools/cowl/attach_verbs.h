@@ -19,11 +19,11 @@ struct Subject {
 absl::StatusOr<Subject> FindSubject(const Invocation& invocation, const std::string& name);
 
 // Attaches through the server that runs and is held by the caller.
-absl::StatusOr<Attachment> AttachSubject(const Invocation& invocation, const Subject& subject, const std::string& mount,
-                                         bool read_only);
+absl::StatusOr<Attachment> AttachSubject(const Invocation& invocation, const Subject& subject,
+                                         const std::string& mount, bool read_only);
 
 // The whole of `cowl attach`: the document with `device` and `mount`.
-absl::StatusOr<Json> AttachAsAsked(const Invocation& invocation, const std::string& name, const std::string& mount,
-                                   bool read_only);
+absl::StatusOr<Json> AttachAsAsked(const Invocation& invocation, const std::string& name,
+                                   const std::string& mount, bool read_only);
 
 }  // namespace cowl

@@ -17,7 +17,8 @@ absl::StatusOr<AttachedMap> ListAttached(const std::string& store) {
 }
 
 std::string WhereAttached(const Attachment& attachment) {
-  const std::string mounted = attachment.mount.empty() ? "" : absl::StrCat(", mounted on ", attachment.mount);
+  const std::string mounted =
+      attachment.mount.empty() ? "" : absl::StrCat(", mounted on ", attachment.mount);
   return absl::StrCat("at ", attachment.device, mounted);
 }
 
@@ -26,8 +27,9 @@ absl::Status LetGo(const std::string& store, const std::string& name, bool force
   const auto found = attached.find(name);
   if (found == attached.end()) return absl::OkStatus();
   if (force) return Detach(store, name, /*force=*/true);
-  return FailedPrecondition(absl::StrCat(Quoted(name), " is attached ", WhereAttached(found->second),
-                                         ": cowl detach ", name, " first, or use --force"));
+  return FailedPrecondition(absl::StrCat(Quoted(name), " is attached ",
+                                         WhereAttached(found->second), ": cowl detach ", name,
+                                         " first, or use --force"));
 }
 
 }  // namespace cowl

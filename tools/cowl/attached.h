@@ -1,4 +1,5 @@
-// attached.h: what is attached from a store, for the verbs that show it and those that must not pull it from under somebody.
+// attached.h: what is attached from a store, for the verbs that show it and those that must not
+// pull it from under somebody.
 #pragma once
 
 #include <map>
@@ -14,7 +15,8 @@ using AttachedMap = std::map<std::string, Attachment>;
 
 absl::StatusOr<AttachedMap> ListAttached(const std::string& store);
 
-// Refuses when `name` is attached, naming the path and what `verb` would do; with `force` detaches it first.
+// Refuses when `name` is attached, naming the path and what `verb` would do; with `force` detaches
+// it first.
 absl::Status LetGo(const std::string& store, const std::string& name, bool force);
 
 // "at /dev/nbd0, mounted on /mnt"

@@ -17,8 +17,9 @@ constexpr auto kRight = Table::kRight;
 constexpr int kCorrupt = 2;
 constexpr int kLeaked = 3;
 
-std::string Number(const Json& object, const char* key) { return absl::StrCat(NumberOr(object, key, 0)); }
-
+std::string Number(const Json& object, const char* key) {
+  return absl::StrCat(NumberOr(object, key, 0));
+}
 
 }  // namespace
 
@@ -31,11 +32,13 @@ absl::Status RunDiff(const Invocation& invocation, Output& output) {
   for (const Json& extent : ListOf(document, "extents")) {
     total_bytes += NumberOr(extent, "length_bytes", 0);
     ++count;
-    table.Add({Number(extent, "offset_bytes"), Number(extent, "length_bytes"), TextOr(extent, "type", "")});
+    table.Add({Number(extent, "offset_bytes"), Number(extent, "length_bytes"),
+               TextOr(extent, "type", "")});
   }
-  PrintResult(output, document,
-              absl::StrCat(table.Text(), "total ", total_bytes, " bytes (", FormatBytes(total_bytes), ") in ", count,
-                           count == 1 ? " extent\n" : " extents\n"));
+  PrintResult(
+      output, document,
+      absl::StrCat(table.Text(), "total ", total_bytes, " bytes (", FormatBytes(total_bytes),
+                   ") in ", count, count == 1 ? " extent\n" : " extents\n"));
   return absl::OkStatus();
 }
 
@@ -44,8 +47,8 @@ absl::Status RunMap(const Invocation& invocation, Output& output) {
   COWL_ASSIGN_OR_RETURN(const Json document, Call(invocation, "map", args));
   Table table({{"OFFSET", kRight}, {"LENGTH", kRight}, {"TYPE"}, {"DEPTH", kRight}, {"LAYER"}});
   for (const Json& extent : ListOf(document, "extents")) {
-    table.Add({Number(extent, "offset_bytes"), Number(extent, "length_bytes"), TextOr(extent, "type", ""),
-               Number(extent, "depth"), TextOr(extent, "layer", "-")});
+    table.Add({Number(extent, "offset_bytes"), Number(extent, "length_bytes"),
+               TextOr(extent, "type", ""), Number(extent, "depth"), TextOr(extent, "layer", "-")});
   }
   PrintResult(output, document, table.Text());
   return absl::OkStatus();
@@ -55,8 +58,8 @@ namespace {
 
 void AddFindings(const Json& document, const char* key, const char* what, std::string& text) {
   for (const Json& finding : ListOf(document, key)) {
-    absl::StrAppend(&text, what, ": ", TextOr(finding, "path", ""), " at ", Number(finding, "offset_bytes"), ": ",
-                    TextOr(finding, "message", ""), "\n");
+    absl::StrAppend(&text, what, ": ", TextOr(finding, "path", ""), " at ",
+                    Number(finding, "offset_bytes"), ": ", TextOr(finding, "message", ""), "\n");
   }
 }
 
@@ -75,7 +78,8 @@ absl::Status RunCheck(const Invocation& invocation, Output& output) {
   AddFindings(document, "errors", "error", text);
   AddFindings(document, "leaks", "leak", text);
   absl::StrAppend(&text, error_count, error_count == 1 ? " error, " : " errors, ", leak_count,
-                  leak_count == 1 ? " leak, " : " leaks, ", FormatBytes(NumberOr(document, "checked_bytes", 0)), " checked\n");
+                  leak_count == 1 ? " leak, " : " leaks, ",
+                  FormatBytes(NumberOr(document, "checked_bytes", 0)), " checked\n");
   PrintResult(output, document, text);
   output.exit_status = error_count > 0 ? kCorrupt : leak_count > 0 ? kLeaked : 0;
   return absl::OkStatus();
@@ -95,12 +99,15 @@ std::string InspectText(const Json& document) {
   line("mount", TextOr(document, "mount", "no"));
   const Json& served = ListOf(document, "served");
   if (served.empty()) line("served", "no");
-  for (const Json& uri : served) line("served", uri.is_string() ? *uri.get_ptr<const Json::string_t*>() : "");
-  if (const auto overlay = document.find("overlay"); overlay != document.end() && overlay->is_object()) {
+  for (const Json& uri : served)
+    line("served", uri.is_string() ? *uri.get_ptr<const Json::string_t*>() : "");
+  if (const auto overlay = document.find("overlay");
+      overlay != document.end() && overlay->is_object()) {
     line("overlay", TextOr(*overlay, "path", ""));
   }
   for (const Json& layer : ListOf(document, "layers")) {
-    line("layer", absl::StrCat(TextOr(layer, "id", ""), "  ", FormatBytes(NumberOr(layer, "stored_bytes", 0)), "  ",
+    line("layer", absl::StrCat(TextOr(layer, "id", ""), "  ",
+                               FormatBytes(NumberOr(layer, "stored_bytes", 0)), "  ",
                                TextOr(layer, "path", "")));
   }
   return text;
@@ -115,7 +122,8 @@ absl::Status RunInspect(const Invocation& invocation, Output& output) {
   const auto found = attached.find(TextOr(document, "name", ""));
   const bool is_attached = found != attached.end();
   document["attached"] = is_attached ? Json(found->second.device) : Json(nullptr);
-  document["mount"] = is_attached && !found->second.mount.empty() ? Json(found->second.mount) : Json(nullptr);
+  document["mount"] =
+      is_attached && !found->second.mount.empty() ? Json(found->second.mount) : Json(nullptr);
   PrintResult(output, document, InspectText(document));
   return absl::OkStatus();
 }

@@ -28,7 +28,8 @@ std::string Home() {
 
 absl::StatusOr<std::string> DefaultStore() {
   if (::geteuid() == 0) return "/var/lib/cowl";
-  if (const std::string data = Environment("XDG_DATA_HOME"); data.starts_with('/')) return data + "/cowl";
+  if (const std::string data = Environment("XDG_DATA_HOME"); data.starts_with('/'))
+    return data + "/cowl";
   if (const std::string home = Home(); !home.empty()) return home + "/.local/share/cowl";
   return FailedPrecondition("you have no home directory: name a store with --store or COWL_STORE");
 }

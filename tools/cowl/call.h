@@ -17,7 +17,8 @@ absl::StatusOr<Json> Call(const Invocation& invocation, const std::string& verb,
 // --json: the document; else `text`.
 void PrintResult(Output& output, const Json& document, const std::string& text);
 
-// The store that the command line and the environment name: absolute, links resolved where it exists.
+// The store that the command line and the environment name: absolute, links resolved where it
+// exists.
 absl::StatusOr<std::string> FindStoreDirectory(const Invocation& invocation);
 
 // NAME:TAG of an image name that the command line has shown to be one.

@@ -1,4 +1,5 @@
-// The bash completion: verbs, their options, and the names of images and devices as the store has them.
+// The bash completion: verbs, their options, and the names of images and devices as the store has
+// them.
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -15,11 +16,21 @@ std::string PositionalKinds(const Verb& verb) {
   std::string kinds;
   for (const Value& value : verb.positionals) {
     switch (value.kind) {
-      case ValueKind::kImage: kinds += "i "; break;
-      case ValueKind::kDevice: kinds += "d "; break;
-      case ValueKind::kName: kinds += "n "; break;
-      case ValueKind::kPath: kinds += "f "; break;
-      default: kinds += "- "; break;
+      case ValueKind::kImage:
+        kinds += "i ";
+        break;
+      case ValueKind::kDevice:
+        kinds += "d ";
+        break;
+      case ValueKind::kName:
+        kinds += "n ";
+        break;
+      case ValueKind::kPath:
+        kinds += "f ";
+        break;
+      default:
+        kinds += "- ";
+        break;
     }
   }
   return kinds;
@@ -52,8 +63,9 @@ std::string BashCompletion() {
     if (verb.run == nullptr) continue;
     const std::string name = verb.name;
     firsts.insert(name.substr(0, name.find(' ')));
-    absl::StrAppend(&cases, "    ", absl::StrReplaceAll(name, {{" ", "\\ "}}), ") options=\"", OptionNames(verb),
-                    "\"; kinds=(", PositionalKinds(verb), "); valued=\"", OptionsWithValue(verb), "\" ;;\n");
+    absl::StrAppend(&cases, "    ", absl::StrReplaceAll(name, {{" ", "\\ "}}), ") options=\"",
+                    OptionNames(verb), "\"; kinds=(", PositionalKinds(verb), "); valued=\"",
+                    OptionsWithValue(verb), "\" ;;\n");
   }
   return absl::StrCat(R"bash(# bash completion for cowl, made by: cowl help --completion bash
 _cowl() {
@@ -74,7 +86,8 @@ _cowl() {
 )bash",
                       cases, R"bash(    esac
   done
-  local verbs=")bash", absl::StrJoin(firsts, " "), R"bash("
+  local verbs=")bash",
+                      absl::StrJoin(firsts, " "), R"bash("
   if [[ $prev == --store || $prev == --mount ]]; then
     COMPREPLY=($(compgen -d -- "$cur"))
   elif [[ $verb == volume ]]; then

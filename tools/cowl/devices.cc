@@ -20,7 +20,8 @@ void PrintName(Output& output, const Json& document) {
 absl::Status AttachCreated(const Invocation& invocation, Json document, Output& output) {
   const std::string name = TextOr(document, "name", "");
   auto attached = AttachAsAsked(invocation, name, /*mount=*/"", /*read_only=*/false);
-  if (!attached.ok()) return Annotate(attached.status(), absl::StrCat("device ", name, " was made but not attached"));
+  if (!attached.ok())
+    return Annotate(attached.status(), absl::StrCat("device ", name, " was made but not attached"));
   for (const auto& [key, value] : attached->items()) document[key] = value;
   PrintResult(output, document, absl::StrCat(name, "\n", TextOr(document, "device", ""), "\n"));
   return absl::OkStatus();
@@ -30,10 +31,13 @@ absl::Status AttachCreated(const Invocation& invocation, Json document, Output& 
 
 absl::Status CheckCreate(const Invocation& invocation) {
   if (!invocation.Has("--empty")) {
-    return invocation.Has("IMAGE") ? absl::OkStatus() : InvalidArgument("IMAGE is missing, or --empty SIZE");
+    return invocation.Has("IMAGE") ? absl::OkStatus()
+                                   : InvalidArgument("IMAGE is missing, or --empty SIZE");
   }
-  if (invocation.Has("--size")) return InvalidArgument("--empty SIZE and --size do not go together");
-  if (invocation.Has("NAME")) return InvalidArgument("--empty SIZE takes the place of IMAGE: only NAME may follow");
+  if (invocation.Has("--size"))
+    return InvalidArgument("--empty SIZE and --size do not go together");
+  if (invocation.Has("NAME"))
+    return InvalidArgument("--empty SIZE takes the place of IMAGE: only NAME may follow");
   // With --empty the first word is the device's name.
   return invocation.Has("IMAGE") ? ValidateDeviceName(invocation.Text("IMAGE")) : absl::OkStatus();
 }
@@ -68,7 +72,8 @@ absl::Status CheckVolumeCreate(const Invocation& invocation) {
 }
 
 absl::Status RunVolumeCreate(const Invocation& invocation, Output& output) {
-  const Json args = {{"name", invocation.Text("NAME")}, {"size_bytes", invocation.SizeBytes("--size")}};
+  const Json args = {{"name", invocation.Text("NAME")},
+                     {"size_bytes", invocation.SizeBytes("--size")}};
   COWL_ASSIGN_OR_RETURN(const Json document, Call(invocation, "volume create", args));
   PrintName(output, document);
   return absl::OkStatus();
@@ -87,8 +92,12 @@ absl::Status RunOnIdleDevice(const Invocation& invocation, Output& output) {
 
 }  // namespace
 
-absl::Status RunReset(const Invocation& invocation, Output& output) { return RunOnIdleDevice(invocation, output); }
-absl::Status RunRm(const Invocation& invocation, Output& output) { return RunOnIdleDevice(invocation, output); }
+absl::Status RunReset(const Invocation& invocation, Output& output) {
+  return RunOnIdleDevice(invocation, output);
+}
+absl::Status RunRm(const Invocation& invocation, Output& output) {
+  return RunOnIdleDevice(invocation, output);
+}
 
 absl::Status RunResize(const Invocation& invocation, Output& output) {
   const std::string device = invocation.Text("DEVICE");
@@ -98,7 +107,8 @@ absl::Status RunResize(const Invocation& invocation, Output& output) {
   COWL_ASSIGN_OR_RETURN(const AttachedMap attached, ListAttached(invocation.store));
   if (attached.contains(device)) {
     const absl::Status told = TellResized(invocation.store, device, size_bytes);
-    if (!told.ok()) return Annotate(told, "the device was resized, but the kernel did not take over its size");
+    if (!told.ok())
+      return Annotate(told, "the device was resized, but the kernel did not take over its size");
   }
   PrintResult(output, document, "");
   return absl::OkStatus();

@@ -1,9 +1,8 @@
 // dump: any file of a store as text; needs no store, and takes damaged ones.
-#include <sstream>
-
 #include "store/dump.h"
 
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/status.h"
 #include "tools/cowl/call.h"

@@ -16,8 +16,10 @@ namespace cowl {
 
 absl::Status CheckExport(const Invocation& invocation) {
   if (invocation.Text("FILE") != "-") return absl::OkStatus();
-  if (invocation.Text("--format") == "qcow2") return InvalidArgument("FILE - goes with --format raw alone: name a file");
-  if (invocation.json) return InvalidArgument("FILE - and --json both want standard output: name a file");
+  if (invocation.Text("--format") == "qcow2")
+    return InvalidArgument("FILE - goes with --format raw alone: name a file");
+  if (invocation.json)
+    return InvalidArgument("FILE - and --json both want standard output: name a file");
   return absl::OkStatus();
 }
 
@@ -25,11 +27,13 @@ absl::Status RunExport(const Invocation& invocation, Output& output) {
   CatchInterrupts();
   ExportOptions options;
   options.path = invocation.Text("FILE");
-  options.format = invocation.Text("--format") == "qcow2" ? ExportFormat::kQcow2 : ExportFormat::kRaw;
+  options.format =
+      invocation.Text("--format") == "qcow2" ? ExportFormat::kQcow2 : ExportFormat::kRaw;
   options.force = invocation.force;
   std::error_code error;
   if (options.path != "-" && !options.force && std::filesystem::exists(options.path, error)) {
-    return AlreadyExists(absl::StrCat("file ", options.path, " exists: use --force to replace it, or another name"));
+    return AlreadyExists(
+        absl::StrCat("file ", options.path, " exists: use --force to replace it, or another name"));
   }
   COWL_ASSIGN_OR_RETURN(FrozenLease lease, FrozenLease::Take(invocation, invocation.Text("NAME")));
   options.view = lease.view();

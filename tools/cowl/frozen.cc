@@ -8,7 +8,8 @@
 
 namespace cowl {
 
-absl::StatusOr<FrozenLease> FrozenLease::Take(const Invocation& invocation, const std::string& name) {
+absl::StatusOr<FrozenLease> FrozenLease::Take(const Invocation& invocation,
+                                              const std::string& name) {
   FrozenLease lease(invocation);
   const Json args = {{"name", name}};
   COWL_ASSIGN_OR_RETURN(const Json frozen, Call(invocation, "freeze", args));

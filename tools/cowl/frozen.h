@@ -1,6 +1,6 @@
-// frozen.h: a state of an image or device that stays as it is while this process reads it, outside the store's lock.
-// Ownership: a lease ends with End or its destructor; when this process is killed, the server notices, and without one the next
-// opening of the store.
+// frozen.h: a state of an image or device that stays as it is while this process reads it, outside
+// the store's lock. Ownership: a lease ends with End or its destructor; when this process is
+// killed, the server notices, and without one the next opening of the store.
 #pragma once
 
 #include <optional>

@@ -17,6 +17,7 @@
 #include "control/version.h"
 #include "io/socket.h"
 #include "tools/cowl/call.h"
+#include "tools/cowl/read_all.h"
 
 extern char** environ;
 
@@ -25,16 +26,6 @@ namespace {
 
 constexpr auto kPatience = std::chrono::seconds(20);
 constexpr int kGoneTimeoutMs = 20'000;
-
-std::string ReadToEnd(int fd) {
-  std::string text;
-  char part[1024];
-  ssize_t got;
-  while ((got = ::read(fd, part, sizeof(part))) > 0 || (got < 0 && errno == EINTR)) {
-    if (got > 0) text.append(part, static_cast<size_t>(got));
-  }
-  return text;
-}
 
 // Runs this program with `words` to its end; its stderr is `errors`.
 absl::StatusOr<int> RunSelf(std::vector<std::string> words, std::string* errors) {
@@ -51,11 +42,12 @@ absl::StatusOr<int> RunSelf(std::vector<std::string> words, std::string* errors)
   posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
   posix_spawn_file_actions_adddup2(&actions, to.get(), STDERR_FILENO);
   pid_t child;
-  const int error_number = ::posix_spawn(&child, "/proc/self/exe", &actions, nullptr, argv.data(), environ);
+  const int error_number =
+      ::posix_spawn(&child, "/proc/self/exe", &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (error_number != 0) return ErrnoStatus(error_number, "start", "a server in the background");
   to.Reset();
-  *errors = ReadToEnd(from.get());
+  *errors = ReadAll(from.get());
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
@@ -63,7 +55,8 @@ absl::StatusOr<int> RunSelf(std::vector<std::string> words, std::string* errors)
 }
 
 absl::Status StartServer(const std::string& store) {
-  std::vector<std::string> words = {"cowl", "serve", "--store", store, "--detach", "--until-detached"};
+  std::vector<std::string> words = {"cowl", "serve",    "--store",
+                                    store,  "--detach", "--until-detached"};
   if (!MakeIoLoop(IoBackend::kUring).ok()) words.insert(words.end(), {"--io", "sync"});
   std::string errors;
   COWL_ASSIGN_OR_RETURN(const int exit_status, RunSelf(std::move(words), &errors));
@@ -90,7 +83,8 @@ absl::StatusOr<HeldServer> HeldServer::Hold(const std::string& store) {
   while (true) {
     auto held = HoldRunning(store);
     if (held.ok() && *held) return **std::move(held);
-    // A server that is ending is soon gone; then it is our turn to start one. Somebody else may be quicker.
+    // A server that is ending is soon gone; then it is our turn to start one. Somebody else may be
+    // quicker.
     const bool is_ending = absl::IsUnavailable(held.status()) || absl::IsAborted(held.status());
     if (!held.ok() && !is_ending) return held.status();
     last = held.ok() ? StartServer(store) : held.status();
@@ -111,7 +105,8 @@ absl::Status HeldServer::End() {
   // A server that was stopped meanwhile is what we wait for, not an error.
   const bool is_ending = !answer.ok() || FlagOr(*answer, "ending", false);
   if (is_ending && !client_.WaitGone(kGoneTimeoutMs)) {
-    return absl::DeadlineExceededError(absl::StrCat("the server in the background (pid ", client_.server_pid(),
+    return absl::DeadlineExceededError(absl::StrCat("the server in the background (pid ",
+                                                    client_.server_pid(),
                                                     ") has not ended yet: look at what keeps it"));
   }
   return absl::OkStatus();
@@ -123,7 +118,8 @@ std::string PercentDecoded(std::string_view text) {
   std::string decoded;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '%' && i + 2 < text.size()) {
-      decoded += static_cast<char>(std::strtol(std::string(text.substr(i + 1, 2)).c_str(), nullptr, 16));
+      decoded +=
+          static_cast<char>(std::strtol(std::string(text.substr(i + 1, 2)).c_str(), nullptr, 16));
       i += 2;
     } else {
       decoded += text[i];
@@ -137,7 +133,8 @@ std::string PercentDecoded(std::string_view text) {
 absl::StatusOr<ServedAt> WhereServed(const std::string& store, const std::string& name) {
   COWL_ASSIGN_OR_RETURN(auto client, ControlClient::Connect(store, ProgramVersion()));
   if (!client) return Unavailable("the server ended");
-  COWL_ASSIGN_OR_RETURN(const Json answer, client->Call("where", Json::object({{"name", name}}), {}, {}));
+  COWL_ASSIGN_OR_RETURN(const Json answer,
+                        client->Call("where", Json::object({{"name", name}}), {}, {}));
   ServedAt at;
   constexpr std::string_view kUnix = "nbd+unix:///?socket=";
   for (const Json& uri : ListOf(answer, "uris")) {
@@ -145,7 +142,8 @@ absl::StatusOr<ServedAt> WhereServed(const std::string& store, const std::string
   }
   for (const Json& listener : ListOf(answer, "listeners")) {
     const std::string uri = listener.is_string() ? *listener.get_ptr<const Json::string_t*>() : "";
-    if (at.unix_path.empty() && uri.starts_with(kUnix)) at.unix_path = PercentDecoded(uri.substr(kUnix.size()));
+    if (at.unix_path.empty() && uri.starts_with(kUnix))
+      at.unix_path = PercentDecoded(uri.substr(kUnix.size()));
   }
   return at;
 }

@@ -1,6 +1,6 @@
-// held_server.h: a server for as long as somebody needs it: the one that runs, else one that is started in the background and
-// ends when nobody holds it and nothing is attached.
-// Ownership: End, or the destructor, lets go; a process that is killed lets go, too.
+// held_server.h: a server for as long as somebody needs it: the one that runs, else one that is
+// started in the background and ends when nobody holds it and nothing is attached. Ownership: End,
+// or the destructor, lets go; a process that is killed lets go, too.
 #pragma once
 
 #include <string>

@@ -18,21 +18,25 @@ namespace {
 
 std::string VerbAsked(const Invocation& invocation) {
   const std::string second = invocation.Text("SUBVERB");
-  return second.empty() ? invocation.Text("VERB") : absl::StrCat(invocation.Text("VERB"), " ", second);
+  return second.empty() ? invocation.Text("VERB")
+                        : absl::StrCat(invocation.Text("VERB"), " ", second);
 }
 
 absl::Status WriteText(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::trunc);
   file << text;
   file.close();
-  if (file.fail()) return FailedPrecondition(absl::StrCat("write ", path, ": failed, look at its folder and space"));
+  if (file.fail())
+    return FailedPrecondition(
+        absl::StrCat("write ", path, ": failed, look at its folder and space"));
   return absl::OkStatus();
 }
 
 absl::Status WriteManPages(const std::string& directory) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
-  if (error) return FailedPrecondition(absl::StrCat("make folder ", directory, ": ", error.message()));
+  if (error)
+    return FailedPrecondition(absl::StrCat("make folder ", directory, ": ", error.message()));
   COWL_RETURN_IF_ERROR(WriteText(directory + "/cowl.1", ManOverview()));
   for (const Verb& verb : Verbs()) {
     if (verb.run == nullptr) continue;
@@ -68,7 +72,8 @@ absl::Status RunHelp(const Invocation& invocation, Output& output) {
 }
 
 absl::Status RunVersion(const Invocation&, Output& output) {
-  PrintResult(output, Json::object({{"version", ProgramVersion()}}), absl::StrCat("cowl ", ProgramVersion(), "\n"));
+  PrintResult(output, Json::object({{"version", ProgramVersion()}}),
+              absl::StrCat("cowl ", ProgramVersion(), "\n"));
   return absl::OkStatus();
 }
 

@@ -47,7 +47,8 @@ std::vector<Line> GlobalLines() {
   return lines;
 }
 
-// `text` in lines of kLineChars that begin with `indent` blanks; the first one stands behind what is there already.
+// `text` in lines of kLineChars that begin with `indent` blanks; the first one stands behind what
+// is there already.
 std::string Wrapped(const std::string& text, size_t indent) {
   std::string result;
   size_t column = indent;
@@ -86,35 +87,43 @@ std::string Roff(const std::string& text) {
 
 std::string RoffLines(const std::vector<Line>& lines) {
   std::string text;
-  for (const Line& line : lines) absl::StrAppend(&text, ".TP\n.B ", Roff(line.left), "\n", Roff(line.right), "\n");
+  for (const Line& line : lines)
+    absl::StrAppend(&text, ".TP\n.B ", Roff(line.left), "\n", Roff(line.right), "\n");
   return text;
 }
 
 std::string RoffHead(const std::string& name, const std::string& summary) {
   std::string upper = name;
-  std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
-  return absl::StrCat(".TH ", Roff(upper), " 1 \"\" \"cowl ", ProgramVersion(), "\" \"cowl\"\n.SH NAME\n", Roff(name), " \\- ",
-                      Roff(summary), "\n");
+  std::transform(upper.begin(), upper.end(), upper.begin(),
+                 [](unsigned char c) { return std::toupper(c); });
+  return absl::StrCat(".TH ", Roff(upper), " 1 \"\" \"cowl ", ProgramVersion(),
+                      "\" \"cowl\"\n.SH NAME\n", Roff(name), " \\- ", Roff(summary), "\n");
 }
 
 constexpr char kAbout[] =
-    "cowl keeps disk images as immutable layers and gives each container or machine a thin writable device on top, with "
+    "cowl keeps disk images as immutable layers and gives each container or machine a thin "
+    "writable device on top, with "
     "copy-on-write for each 4 KiB block. Images and devices are served over NBD.";
 constexpr char kSizes[] =
-    "Sizes are digits and at most one of K M G T (powers of 1024), a multiple of 512 from 512 to 64T. Images are NAME or "
+    "Sizes are digits and at most one of K M G T (powers of 1024), a multiple of 512 from 512 to "
+    "64T. Images are NAME or "
     "NAME:TAG (latest when no tag is given), devices NAME.";
 constexpr char kStatus[] =
-    "0 done, 2 wrong usage, 1 anything else, with one line on standard error. check: 0 clean, 2 corrupt, 3 space leaked, 1 could "
+    "0 done, 2 wrong usage, 1 anything else, with one line on standard error. check: 0 clean, 2 "
+    "corrupt, 3 space leaked, 1 could "
     "not check. run: that of COMMAND.";
 
 }  // namespace
 
-std::string ManName(const Verb& verb) { return "cowl-" + absl::StrReplaceAll(verb.name, {{" ", "-"}}); }
+std::string ManName(const Verb& verb) {
+  return "cowl-" + absl::StrReplaceAll(verb.name, {{" ", "-"}});
+}
 
 std::string Synopsis(const Verb& verb) {
   std::string text = absl::StrCat("cowl ", verb.name);
   for (const Value& positional : verb.positionals) {
-    absl::StrAppend(&text, positional.is_required ? " " : " [", positional.name, positional.is_required ? "" : "]");
+    absl::StrAppend(&text, positional.is_required ? " " : " [", positional.name,
+                    positional.is_required ? "" : "]");
   }
   if (!OptionLines(verb).empty()) text += " [options]";
   if (verb.takes_command) text += " -- COMMAND...";
@@ -126,17 +135,22 @@ std::string HelpOverview() {
   for (const Verb& verb : Verbs()) {
     if (verb.run != nullptr) lines.push_back({verb.name, verb.summary});
   }
-  return absl::StrCat("cowl: copy-on-write disks from layered images\n\nusage: cowl [global options] VERB ...\n\n",
-                      Wrapped(kAbout, 0), "\n\nverbs:\n", Columns(lines), "\nglobal options, before or after the verb:\n",
-                      Columns(GlobalLines()), "\n", Wrapped(kSizes, 0), "\n\ncowl help VERB tells more, with examples.\n");
+  return absl::StrCat(
+      "cowl: copy-on-write disks from layered images\n\nusage: cowl [global options] VERB ...\n\n",
+      Wrapped(kAbout, 0), "\n\nverbs:\n", Columns(lines),
+      "\nglobal options, before or after the verb:\n", Columns(GlobalLines()), "\n",
+      Wrapped(kSizes, 0), "\n\ncowl help VERB tells more, with examples.\n");
 }
 
 std::string HelpOf(const Verb& verb) {
-  std::string text = absl::StrCat("cowl ", verb.name, ": ", verb.summary, "\n\nusage: ", Synopsis(verb), "\n");
-  for (const absl::string_view paragraph : absl::StrSplit(verb.description, "\n\n", absl::SkipEmpty())) {
+  std::string text =
+      absl::StrCat("cowl ", verb.name, ": ", verb.summary, "\n\nusage: ", Synopsis(verb), "\n");
+  for (const absl::string_view paragraph :
+       absl::StrSplit(verb.description, "\n\n", absl::SkipEmpty())) {
     absl::StrAppend(&text, "\n", Wrapped(std::string(paragraph), 0), "\n");
   }
-  if (const auto lines = OptionLines(verb); !lines.empty()) absl::StrAppend(&text, "\noptions:\n", Columns(lines));
+  if (const auto lines = OptionLines(verb); !lines.empty())
+    absl::StrAppend(&text, "\noptions:\n", Columns(lines));
   absl::StrAppend(&text, "\nglobal options:\n", Columns(GlobalLines()));
   if (verb.examples.empty()) return text;
   absl::StrAppend(&text, "\nexamples:\n");
@@ -150,24 +164,29 @@ std::string HelpOf(const Verb& verb) {
 std::string ManOverview() {
   std::vector<Line> lines;
   for (const Verb& verb : Verbs()) {
-    if (verb.run != nullptr) lines.push_back({verb.name, absl::StrCat(verb.summary, "; see ", ManName(verb), "(1)")});
+    if (verb.run != nullptr)
+      lines.push_back({verb.name, absl::StrCat(verb.summary, "; see ", ManName(verb), "(1)")});
   }
   return absl::StrCat(RoffHead("cowl", "copy-on-write disks from layered images"),
-                      ".SH SYNOPSIS\n.B cowl\n[global options]\n.I VERB\n...\n.SH DESCRIPTION\n", Roff(kAbout), "\n.PP\n",
-                      Roff(kSizes), "\n.SH VERBS\n", RoffLines(lines), ".SH GLOBAL OPTIONS\nBefore or after the verb.\n",
-                      RoffLines(GlobalLines()), ".SH EXIT STATUS\n", Roff(kStatus), "\n");
+                      ".SH SYNOPSIS\n.B cowl\n[global options]\n.I VERB\n...\n.SH DESCRIPTION\n",
+                      Roff(kAbout), "\n.PP\n", Roff(kSizes), "\n.SH VERBS\n", RoffLines(lines),
+                      ".SH GLOBAL OPTIONS\nBefore or after the verb.\n", RoffLines(GlobalLines()),
+                      ".SH EXIT STATUS\n", Roff(kStatus), "\n");
 }
 
 std::string ManOf(const Verb& verb) {
-  std::string text = absl::StrCat(RoffHead(ManName(verb), verb.summary), ".SH SYNOPSIS\n.B ", Roff(Synopsis(verb)),
-                                  "\n.SH DESCRIPTION\n");
+  std::string text = absl::StrCat(RoffHead(ManName(verb), verb.summary), ".SH SYNOPSIS\n.B ",
+                                  Roff(Synopsis(verb)), "\n.SH DESCRIPTION\n");
   bool is_first = true;
-  for (const absl::string_view paragraph : absl::StrSplit(verb.description, "\n\n", absl::SkipEmpty())) {
+  for (const absl::string_view paragraph :
+       absl::StrSplit(verb.description, "\n\n", absl::SkipEmpty())) {
     absl::StrAppend(&text, is_first ? "" : ".PP\n", Roff(std::string(paragraph)), "\n");
     is_first = false;
   }
-  if (const auto lines = OptionLines(verb); !lines.empty()) absl::StrAppend(&text, ".SH OPTIONS\n", RoffLines(lines));
-  absl::StrAppend(&text, ".SH GLOBAL OPTIONS\n", RoffLines(GlobalLines()), ".SH EXIT STATUS\n", Roff(kStatus), "\n");
+  if (const auto lines = OptionLines(verb); !lines.empty())
+    absl::StrAppend(&text, ".SH OPTIONS\n", RoffLines(lines));
+  absl::StrAppend(&text, ".SH GLOBAL OPTIONS\n", RoffLines(GlobalLines()), ".SH EXIT STATUS\n",
+                  Roff(kStatus), "\n");
   if (!verb.examples.empty()) absl::StrAppend(&text, ".SH EXAMPLES\n");
   for (const Example& example : verb.examples) {
     absl::StrAppend(&text, ".TP\n.B ", Roff(example.command), "\n", Roff(example.what), "\n");

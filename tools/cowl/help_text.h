@@ -9,7 +9,7 @@ namespace cowl {
 
 std::string HelpOverview();
 std::string HelpOf(const Verb& verb);
-std::string ManOverview();          // cowl(1)
+std::string ManOverview();            // cowl(1)
 std::string ManOf(const Verb& verb);  // cowl-VERB(1)
 std::string BashCompletion();
 

@@ -1,4 +1,5 @@
-// import: the layer file is made in this process, outside the store's lock, and registered where the store is open.
+// import: the layer file is made in this process, outside the store's lock, and registered where
+// the store is open.
 #include "image/import.h"
 
 #include <sys/stat.h>
@@ -9,8 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
-#include "base/uuid.h"
-#include "control/describe.h"
+#include "control/staging.h"
 #include "cowl/names.h"
 #include "tools/cowl/call.h"
 #include "tools/cowl/frozen.h"
@@ -30,8 +30,9 @@ ImportFormat FormatOf(const std::string& text) {
 
 // Files that root stages in another user's store belong to that user, as the rest of it does.
 absl::Status GiveToOwner(const std::string& store, const std::string& path) {
-  struct stat owner{};
-  if (::geteuid() != 0 || ::stat(store.c_str(), &owner) != 0 || owner.st_uid == 0) return absl::OkStatus();
+  struct stat owner {};
+  if (::geteuid() != 0 || ::stat(store.c_str(), &owner) != 0 || owner.st_uid == 0)
+    return absl::OkStatus();
   if (::lchown(path.c_str(), owner.st_uid, owner.st_gid) == 0) return absl::OkStatus();
   return ErrnoStatus(errno, "give to the store's owner", path);
 }
@@ -41,12 +42,12 @@ ImportOptions OptionsOf(const Invocation& invocation) {
   options.source.name = invocation.Text("SOURCE");
   options.source.format = FormatOf(invocation.Text("--format"));
   if (invocation.Has("--size")) options.source.size_bytes = invocation.SizeBytes("--size");
-  options.staged_path = absl::StrCat(invocation.store, "/staging/", Uuid::Random().ToString(), ".cowl");
   options.created_by = absl::StrCat("cowl import ", invocation.Text("SOURCE"));
   return options;
 }
 
-absl::StatusOr<Json> Register(const Invocation& invocation, const ImportResult& staged, const std::string& created_by) {
+absl::StatusOr<Json> Register(const Invocation& invocation, const ImportResult& staged,
+                              const std::string& created_by) {
   COWL_RETURN_IF_ERROR(GiveToOwner(invocation.store, staged.staged_path));
   const Json args = {{"image", WholeImageName(invocation.Text("IMAGE"))},
                      {"path", staged.staged_path},
@@ -72,24 +73,24 @@ absl::Status CheckImport(const Invocation& invocation) {
 }
 
 absl::Status RunImport(const Invocation& invocation, Output& output) {
-  const Json free_args = {{"image", WholeImageName(invocation.Text("IMAGE"))}, {"force", invocation.force}};
+  const Json free_args = {{"image", WholeImageName(invocation.Text("IMAGE"))},
+                          {"force", invocation.force}};
   COWL_RETURN_IF_ERROR(Call(invocation, "check_free", free_args).status());
   CatchInterrupts();
+  COWL_ASSIGN_OR_RETURN(const StagedFile file, StagedFile::Make(invocation.store));
   ImportOptions options = OptionsOf(invocation);
+  options.staged_path = file.path();
   std::optional<FrozenLease> parent;
   if (invocation.Has("--parent")) {
-    COWL_ASSIGN_OR_RETURN(parent, FrozenLease::Take(invocation, WholeImageName(invocation.Text("--parent"))));
+    COWL_ASSIGN_OR_RETURN(
+        parent, FrozenLease::Take(invocation, WholeImageName(invocation.Text("--parent"))));
     options.parent = parent->view();
   }
   ProgressBar bar("import", output.quiet());
   options.progress = bar.Callback();
   COWL_ASSIGN_OR_RETURN(const ImportResult staged, Import(options));
-  auto document = Register(invocation, staged, options.created_by);
-  if (!document.ok()) {
-    ::unlink(staged.staged_path.c_str());
-    return document.status();
-  }
-  PrintResult(output, *document, TextOr(*document, "image", "") + "\n");
+  COWL_ASSIGN_OR_RETURN(const Json document, Register(invocation, staged, options.created_by));
+  PrintResult(output, document, TextOr(document, "image", "") + "\n");
   return parent ? parent->End() : absl::OkStatus();
 }
 

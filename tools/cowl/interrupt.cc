@@ -16,10 +16,10 @@ void OnSignal(int number) { g_signal = number; }
 
 void CatchInterrupts() {
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
-    struct sigaction old{};
+    struct sigaction old {};
     ::sigaction(number, nullptr, &old);
     if (old.sa_handler == SIG_IGN) continue;  // nohup
-    struct sigaction action{};
+    struct sigaction action {};
     action.sa_handler = OnSignal;
     action.sa_flags = static_cast<int>(SA_RESETHAND);  // the next one ends the process
     ::sigaction(number, &action, nullptr);

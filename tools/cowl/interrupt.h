@@ -1,5 +1,5 @@
-// interrupt.h: Ctrl-C (and SIGTERM, SIGHUP) as a question that long work asks, so that it ends in good order.
-// Verbs that do not ask are ended by the signal at once.
+// interrupt.h: Ctrl-C (and SIGTERM, SIGHUP) as a question that long work asks, so that it ends in
+// good order. Verbs that do not ask are ended by the signal at once.
 #pragma once
 
 namespace cowl {

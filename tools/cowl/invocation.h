@@ -1,5 +1,6 @@
-// invocation.h: one command as it was typed: which verb, which values; checked for everything the command line alone shows.
-// Threads: value types. Ownership: verbs live in the table (verbs.h) for ever.
+// invocation.h: one command as it was typed: which verb, which values; checked for everything the
+// command line alone shows. Threads: value types. Ownership: verbs live in the table (verbs.h) for
+// ever.
 #pragma once
 
 #include <map>
@@ -19,8 +20,8 @@ enum class ValueKind { kImage, kDevice, kName, kSize, kCount, kPath, kText, kCho
 struct Value {
   const char* name;  // of a positional ("IMAGE"), or of an option's value ("N")
   ValueKind kind = ValueKind::kText;
-  bool is_required = true;      // positionals only
-  const char* choices = "";     // kChoice: "raw|qcow2"
+  bool is_required = true;       // positionals only
+  const char* choices = "";      // kChoice: "raw|qcow2"
   const char* unsupported = "";  // kChoice: those of the choices that this version refuses
 };
 
@@ -47,8 +48,9 @@ struct Verb {
   const char* description;  // paragraphs, without a newline at the end
   std::vector<Example> examples;
   absl::Status (*run)(const Invocation& invocation, Output& output);  // null: not in this version
-  absl::Status (*check)(const Invocation& invocation) = nullptr;      // what goes together and what does not
-  bool takes_command = false;                                         // "-- COMMAND..." follows
+  absl::Status (*check)(const Invocation& invocation) =
+      nullptr;                 // what goes together and what does not
+  bool takes_command = false;  // "-- COMMAND..." follows
 };
 
 struct Invocation {
@@ -57,7 +59,8 @@ struct Invocation {
   bool json = false;
   bool quiet = false;
   bool force = false;
-  std::map<std::string, std::vector<std::string>> values;  // by positional or option name; flags have one empty value
+  std::map<std::string, std::vector<std::string>>
+      values;  // by positional or option name; flags have one empty value
   std::vector<std::string> command;
 
   bool Has(const std::string& key) const { return values.contains(key); }

@@ -1,4 +1,5 @@
-// cowl: the command line. What can be typed stands in verbs.cc; what runs it in the files named after the verbs.
+// cowl: the command line. What can be typed stands in verbs.cc; what runs it in the files named
+// after the verbs.
 #include <signal.h>
 #include <unistd.h>
 
@@ -6,6 +7,7 @@
 
 #include "attach/attach.h"
 #include "base/status.h"
+#include "control/log.h"
 #include "control/version.h"
 #include "tools/cowl/call.h"
 #include "tools/cowl/help_text.h"
@@ -33,7 +35,8 @@ int Fail(const Invocation& invocation, const absl::Status& status) {
 
 int FailUsage(const Invocation& invocation, const absl::Status& status) {
   const Verb* verb = invocation.verb;
-  const std::string see = verb == nullptr ? ": see cowl help" : std::string(": see cowl help ") + verb->name;
+  const std::string see =
+      verb == nullptr ? ": see cowl help" : std::string(": see cowl help ") + verb->name;
   PrintError(verb == nullptr ? "" : verb->name, Message(status) + see);
   return Is(invocation, "check") ? kFailed : kWrongUsage;
 }
@@ -62,11 +65,14 @@ int RunVerb(Invocation& invocation) {
 
 int Main(int argc, char** argv) {
   SecureStandardStreams();
+  LogForCommands();
   ::signal(SIGPIPE, SIG_IGN);
-  Parsed parsed = ParseCommandLine(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
+  Parsed parsed =
+      ParseCommandLine(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
   Invocation& invocation = parsed.invocation;
   if (parsed.help) {
-    return PrintAndEnd(invocation, invocation.verb == nullptr ? HelpOverview() : HelpOf(*invocation.verb));
+    return PrintAndEnd(invocation,
+                       invocation.verb == nullptr ? HelpOverview() : HelpOf(*invocation.verb));
   }
   if (parsed.version) return PrintAndEnd(invocation, "cowl " + ProgramVersion() + "\n");
   if (!parsed.usage.ok()) return FailUsage(invocation, parsed.usage);
@@ -77,6 +83,7 @@ int Main(int argc, char** argv) {
 }  // namespace cowl
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == cowl::kFuseServeVerb) return cowl::FuseServeMain(argc, argv);
+  if (argc > 1 && std::string_view(argv[1]) == cowl::kFuseServeVerb)
+    return cowl::FuseServeMain(argc, argv);
   return cowl::Main(argc, argv);
 }

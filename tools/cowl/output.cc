@@ -33,7 +33,8 @@ std::string OneLine(std::string_view text) {
 
 // Columns, not bytes: continuation bytes of UTF-8 take no room.
 size_t Width(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
 }
 
 }  // namespace

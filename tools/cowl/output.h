@@ -1,5 +1,5 @@
-// output.h: what a verb prints: results on stdout, in one piece at the end, everything else on stderr.
-// With --json a result is one document; a verb that fails has then printed nothing.
+// output.h: what a verb prints: results on stdout, in one piece at the end, everything else on
+// stderr. With --json a result is one document; a verb that fails has then printed nothing.
 // Threads: one. Errors: a standard output that is closed or full is an error of the verb.
 #pragma once
 
@@ -59,8 +59,8 @@ class Table {
 // "cowl: VERB: MESSAGE" on one line of stderr; `verb` may be empty.
 void PrintError(std::string_view verb, std::string_view message);
 
-// Makes sure that descriptors 0, 1 and 2 are taken, so that no file of a store can become one of them.
-// A stdout that was closed stays one that cannot be written.
+// Makes sure that descriptors 0, 1 and 2 are taken, so that no file of a store can become one of
+// them. A stdout that was closed stays one that cannot be written.
 void SecureStandardStreams();
 
 }  // namespace cowl

@@ -1,4 +1,5 @@
-// The one file that sees CLI11. It only takes words apart: what they must look like is checked in check_values.cc.
+// The one file that sees CLI11. It only takes words apart: what they must look like is checked in
+// check_values.cc.
 #include "tools/cowl/parse.h"
 
 #include <CLI/CLI.hpp>
@@ -21,8 +22,10 @@ struct Bound {
 
 CLI::Option* AddOption(CLI::App& app, const Option& option) {
   if (option.value.name == nullptr) return app.add_flag(option.name)->disable_flag_override();
-  CLI::Option* added = app.add_option(option.name, CLI::callback_t([](const CLI::results_t&) { return true; }));
-  if (option.repeats) added->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->allow_extra_args(false);
+  CLI::Option* added =
+      app.add_option(option.name, CLI::callback_t([](const CLI::results_t&) { return true; }));
+  if (option.repeats)
+    added->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->allow_extra_args(false);
   return added;
 }
 
@@ -33,7 +36,8 @@ CLI::App* AddVerbApp(CLI::App& top, const std::string& name) {
   if (const size_t space = name.find(' '); space != std::string::npos) {
     const std::string first = name.substr(0, space);
     last = name.substr(space + 1);
-    const auto others = top.get_subcommands([&](CLI::App* app) { return app->get_name() == first; });
+    const auto others =
+        top.get_subcommands([&](CLI::App* app) { return app->get_name() == first; });
     parent = others.empty() ? top.add_subcommand(first) : others.front();
     parent->require_subcommand(0, 1)->fallthrough();
     parent->set_help_flag();
@@ -60,7 +64,8 @@ std::vector<std::string> SplitCommand(std::vector<std::string>& words) {
   const auto dashes = std::find(words.begin(), words.end(), "--");
   if (dashes == words.end()) return {};
   auto word = words.begin();
-  while (word != dashes && word->starts_with('-')) word += *word == "--store" && word + 1 != dashes ? 2 : 1;
+  while (word != dashes && word->starts_with('-'))
+    word += *word == "--store" && word + 1 != dashes ? 2 : 1;
   const Verb* verb = word == dashes ? nullptr : FindVerb(*word);
   if (verb == nullptr || !verb->takes_command) return {};
   std::vector<std::string> command(dashes + 1, words.end());
@@ -76,7 +81,8 @@ absl::Status UsageOf(const CLI::Error& error) {
     if (static_cast<unsigned char>(c) < 0x20) c = ' ';
   }
   while (!text.empty() && (text.back() == ' ' || text.back() == '.')) text.pop_back();
-  if (!text.empty() && text[0] >= 'A' && text[0] <= 'Z') text[0] = static_cast<char>(text[0] - 'A' + 'a');
+  if (!text.empty() && text[0] >= 'A' && text[0] <= 'Z')
+    text[0] = static_cast<char>(text[0] - 'A' + 'a');
   return InvalidArgument(text);
 }
 
@@ -84,7 +90,8 @@ void TakeValues(const Bound& bound, Invocation& invocation) {
   invocation.verb = bound.verb;
   for (const auto& [name, option] : bound.values) {
     if (option->count() == 0) continue;
-    invocation.values[name] = option->get_expected_max() == 0 ? CLI::results_t{""} : option->results();
+    invocation.values[name] =
+        option->get_expected_max() == 0 ? CLI::results_t{""} : option->results();
   }
 }
 
@@ -101,6 +108,7 @@ const Bound* Chosen(const CLI::App& top, const std::vector<Bound>& verbs) {
 absl::Status NoVerb(const std::vector<std::string>& words) {
   for (const std::string& word : words) {
     if (word.starts_with('-')) continue;
+    if (word == "volume") return InvalidArgument("volume alone is no verb: volume create");
     return InvalidArgument(absl::StrCat("there is no verb ", Quoted(word)));
   }
   return InvalidArgument("no verb given");
@@ -117,7 +125,8 @@ Parsed ParseCommandLine(const std::vector<std::string>& words) {
   top.require_subcommand(0, 1);
   std::vector<Bound> verbs;
   for (const Verb& verb : Verbs()) verbs.push_back(Bind(top, verb));
-  CLI::Option* store = top.add_option("--store", CLI::callback_t([](const CLI::results_t&) { return true; }));
+  CLI::Option* store =
+      top.add_option("--store", CLI::callback_t([](const CLI::results_t&) { return true; }));
   CLI::Option* json = top.add_flag("--json")->disable_flag_override();
   CLI::Option* quiet = top.add_flag("-q,--quiet")->disable_flag_override();
   CLI::Option* force = top.add_flag("-f,--force")->disable_flag_override();

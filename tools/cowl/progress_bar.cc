@@ -36,15 +36,19 @@ std::string TimeLeft(double seconds) {
 
 }  // namespace
 
-std::string ProgressLine(const std::string& label, uint64_t done_bytes, uint64_t total_bytes, double seconds, int columns) {
+std::string ProgressLine(const std::string& label, uint64_t done_bytes, uint64_t total_bytes,
+                         double seconds, int columns) {
   const double rate = seconds > 0 ? static_cast<double>(done_bytes) / seconds : 0;
   const std::string speed = absl::StrCat(FormatBytes(static_cast<uint64_t>(rate)), "/s");
-  if (total_bytes == 0) return absl::StrCat(label, "  ", FormatBytes(done_bytes), "  ", speed).substr(0, columns - 1);
-  const double share = std::min(1.0, static_cast<double>(done_bytes) / static_cast<double>(total_bytes));
+  if (total_bytes == 0)
+    return absl::StrCat(label, "  ", FormatBytes(done_bytes), "  ", speed).substr(0, columns - 1);
+  const double share =
+      std::min(1.0, static_cast<double>(done_bytes) / static_cast<double>(total_bytes));
   const uint64_t rest = total_bytes - std::min(done_bytes, total_bytes);
   const std::string left = rate > 0 ? TimeLeft(static_cast<double>(rest) / rate) : "--:--";
-  const std::string words = absl::StrCat("  ", static_cast<int>(share * 100), "%  ", FormatBytes(done_bytes), " of ",
-                                         FormatBytes(total_bytes), "  ", speed, "  ", left, " left");
+  const std::string words =
+      absl::StrCat("  ", static_cast<int>(share * 100), "%  ", FormatBytes(done_bytes), " of ",
+                   FormatBytes(total_bytes), "  ", speed, "  ", left, " left");
   const int room = columns - 1 - static_cast<int>(label.size() + words.size()) - 4;
   std::string bar;
   if (room >= 5) {
@@ -71,7 +75,8 @@ bool ProgressBar::Report(uint64_t done_bytes, uint64_t total_bytes) {
   last_ = now;
   is_drawn_ = true;
   const double seconds = std::chrono::duration<double>(now - begin_).count();
-  std::fprintf(stderr, "\r%s\033[K", ProgressLine(label_, done_bytes, total_bytes, seconds, Columns()).c_str());
+  std::fprintf(stderr, "\r%s\033[K",
+               ProgressLine(label_, done_bytes, total_bytes, seconds, Columns()).c_str());
   return true;
 }
 

@@ -1,5 +1,6 @@
-// progress_bar.h: how far long work has come, with rate and time left, on one line of stderr: only where that is a terminal.
-// Threads: any; calls exclude each other. Ownership: the line is cleared when the bar goes.
+// progress_bar.h: how far long work has come, with rate and time left, on one line of stderr: only
+// where that is a terminal. Threads: any; calls exclude each other. Ownership: the line is cleared
+// when the bar goes.
 #pragma once
 
 #include <chrono>
@@ -34,6 +35,7 @@ class ProgressBar {
 };
 
 // The line itself. Pure. `columns`: width of the terminal.
-std::string ProgressLine(const std::string& label, uint64_t done_bytes, uint64_t total_bytes, double seconds, int columns);
+std::string ProgressLine(const std::string& label, uint64_t done_bytes, uint64_t total_bytes,
+                         double seconds, int columns);
 
 }  // namespace cowl

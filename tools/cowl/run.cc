@@ -30,7 +30,8 @@ void PassOn(int number) {
 
 // Ctrl-C reaches COMMAND by the terminal, like us; what is sent to us alone is passed on.
 void LeaveSignalsToChild() {
-  struct sigaction ignore{}, pass{};
+  struct sigaction ignore {
+  }, pass{};
   ignore.sa_handler = SIG_IGN;
   pass.sa_handler = PassOn;
   for (const int number : {SIGINT, SIGQUIT}) ::sigaction(number, &ignore, nullptr);
@@ -83,12 +84,14 @@ absl::Status SetEnvironment(const char* key, const std::string& value) {
 // COMMAND has ended; what it left behind in the mount is cut off.
 absl::Status DetachAfter(const std::string& store, const std::string& name) {
   const absl::Status gently = Detach(store, name, /*force=*/false);
-  return gently.ok() || absl::IsNotFound(gently) ? absl::OkStatus() : Detach(store, name, /*force=*/true);
+  return gently.ok() || absl::IsNotFound(gently) ? absl::OkStatus()
+                                                 : Detach(store, name, /*force=*/true);
 }
 
 absl::Status RunAttached(const Invocation& invocation, const Subject& subject, Output& output) {
-  COWL_ASSIGN_OR_RETURN(const Attachment attached,
-                        AttachSubject(invocation, subject, invocation.Text("--mount"), /*read_only=*/false));
+  COWL_ASSIGN_OR_RETURN(
+      const Attachment attached,
+      AttachSubject(invocation, subject, invocation.Text("--mount"), /*read_only=*/false));
   COWL_RETURN_IF_ERROR(SetEnvironment("device", attached.device));
   COWL_RETURN_IF_ERROR(SetEnvironment("mount", attached.mount));
   const auto exit_status = RunCommandLine(invocation.command);
@@ -101,7 +104,8 @@ absl::Status RunAttached(const Invocation& invocation, const Subject& subject, O
 absl::Status RunServed(const Invocation& invocation, const Subject& subject, Output& output) {
   COWL_ASSIGN_OR_RETURN(const ServedAt at, WhereServed(invocation.store, subject.name));
   if (at.uris.empty()) {
-    return FailedPrecondition(absl::StrCat("the server of store ", invocation.store, " has no listener that others can use"));
+    return FailedPrecondition(absl::StrCat("the server of store ", invocation.store,
+                                           " has no listener that others can use"));
   }
   COWL_RETURN_IF_ERROR(SetEnvironment("uri", at.uris[0]));
   if (invocation.Has("--mount")) return RunAttached(invocation, subject, output);

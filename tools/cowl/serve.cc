@@ -15,11 +15,13 @@
 #include "control/server_process.h"
 #include "control/version.h"
 #include "tools/cowl/call.h"
+#include "tools/cowl/read_all.h"
 #include "tools/cowl/verbs.h"
 
 namespace cowl {
 namespace {
 
+constexpr int kThreadsMax = 1024;
 constexpr int kStopTimeoutMs = 30'000;
 
 absl::Status PrintUris(const std::vector<std::string>& uris, Output& output) {
@@ -40,21 +42,25 @@ ServeOptions OptionsOf(const Invocation& invocation) {
   ServeOptions options;
   options.directory = invocation.store;
   if (invocation.Has("--listen")) {
-    for (const std::string& listen : invocation.values.at("--listen")) options.listens.push_back(WithAbsolutePath(listen));
+    for (const std::string& listen : invocation.values.at("--listen"))
+      options.listens.push_back(WithAbsolutePath(listen));
   }
   options.default_name = invocation.Text("--default");
   options.stdio_name = invocation.Text("--stdio");
   options.threads = invocation.Count("--threads", 0);
   if (invocation.Has("--io")) options.io = invocation.Text("--io");
   options.connections_max = invocation.Count("--max-connections", options.connections_max);
-  options.handshake_timeout_s = invocation.Count("--handshake-timeout", options.handshake_timeout_s);
+  options.handshake_timeout_s =
+      invocation.Count("--handshake-timeout", options.handshake_timeout_s);
   options.inflight_max = invocation.Count("--max-inflight", options.inflight_max);
-  if (invocation.Has("--max-inflight-bytes")) options.inflight_bytes_max = invocation.SizeBytes("--max-inflight-bytes");
+  if (invocation.Has("--max-inflight-bytes"))
+    options.inflight_bytes_max = invocation.SizeBytes("--max-inflight-bytes");
   options.ends_by_itself = invocation.Has("--until-detached");
   return options;
 }
 
-// In the background process: how it went, for the one that was started. "OK" and the URIs, else the error.
+// In the background process: how it went, for the one that was started. "OK" and the URIs, else the
+// error.
 class Herald {
  public:
   explicit Herald(UniqueFd pipe) : pipe_(std::move(pipe)) {}
@@ -96,21 +102,12 @@ void CutLoose(const std::string& directory, int kept_fd) {
   ::_exit(status.ok() ? 0 : 1);
 }
 
-std::string ReadToEnd(int fd) {
-  std::string text;
-  char part[4096];
-  ssize_t got;
-  while ((got = ::read(fd, part, sizeof(part))) > 0 || (got < 0 && errno == EINTR)) {
-    if (got > 0) text.append(part, static_cast<size_t>(got));
-  }
-  return text;
-}
-
 // The second fork makes it nobody's session leader, and a child of init.
 absl::Status StartInBackground(ServeOptions& options, Output& output) {
-  struct stat store{};
+  struct stat store {};
   if (::stat(options.directory.c_str(), &store) != 0) {
-    return NotFound(absl::StrCat("there is no store ", options.directory, ": make one with cowl init"));
+    return NotFound(
+        absl::StrCat("there is no store ", options.directory, ": make one with cowl init"));
   }
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return ErrnoStatus(errno, "make", "a pipe");
@@ -124,22 +121,36 @@ absl::Status StartInBackground(ServeOptions& options, Output& output) {
     ::_exit(0);
   }
   to.Reset();
-  const auto answer = ParseJson(ReadToEnd(from.get()));
+  const auto answer = ParseJson(ReadAll(from.get()));
   if (!answer.ok()) {
-    return Internal(absl::StrCat("the background process ended before it served: look at ", options.directory, "/server.log"));
+    return Internal(absl::StrCat("the background process ended before it served: look at ",
+                                 options.directory, "/server.log"));
   }
-  if (const std::string error = TextOr(*answer, "error", ""); !error.empty()) return FailedPrecondition(error);
+  if (const std::string error = TextOr(*answer, "error", ""); !error.empty())
+    return FailedPrecondition(error);
   std::vector<std::string> uris;
-  for (const Json& uri : ListOf(*answer, "uris")) uris.push_back(uri.is_string() ? *uri.get_ptr<const Json::string_t*>() : "");
-  return PrintUris(uris, output);
+  for (const Json& uri : ListOf(*answer, "uris"))
+    uris.push_back(uri.is_string() ? *uri.get_ptr<const Json::string_t*>() : "");
+  const absl::Status printed = PrintUris(uris, output);
+  if (!printed.ok()) {
+    // Nobody could learn of it.
+    auto client = ControlClient::Connect(options.directory, ProgramVersion());
+    if (client.ok() && *client && (*client)->Call("stop", Json::object(), {}, {}).ok())
+      (*client)->WaitGone(kStopTimeoutMs);
+  }
+  return printed;
 }
 
 }  // namespace
 
 absl::Status CheckServe(const Invocation& invocation) {
+  if (invocation.Count("--threads", 1) > kThreadsMax) {
+    return InvalidArgument(absl::StrCat("--threads is more than ", kThreadsMax));
+  }
   if (!invocation.Has("--stdio")) return absl::OkStatus();
   for (const char* other : {"--listen", "--detach", "--default"}) {
-    if (invocation.Has(other)) return InvalidArgument(absl::StrCat("--stdio and ", other, " do not go together"));
+    if (invocation.Has(other))
+      return InvalidArgument(absl::StrCat("--stdio and ", other, " do not go together"));
   }
   return absl::OkStatus();
 }
@@ -148,7 +159,9 @@ absl::Status RunServe(const Invocation& invocation, Output& output) {
   ServeOptions options = OptionsOf(invocation);
   if (invocation.Has("--detach")) return StartInBackground(options, output);
   if (options.stdio_name.empty()) {
-    options.ready = [&output](const std::vector<std::string>& uris) { return PrintUris(uris, output); };
+    options.ready = [&output](const std::vector<std::string>& uris) {
+      return PrintUris(uris, output);
+    };
   }
   return Serve(options);
 }
@@ -156,12 +169,14 @@ absl::Status RunServe(const Invocation& invocation, Output& output) {
 absl::Status RunStop(const Invocation& invocation, Output& output) {
   COWL_ASSIGN_OR_RETURN(auto client, ControlClient::Connect(invocation.store, ProgramVersion()));
   if (!client) {
-    return NotFound(absl::StrCat("no server has store ", invocation.store, " open: nothing to stop"));
+    return NotFound(
+        absl::StrCat("no server has store ", invocation.store, " open: nothing to stop"));
   }
   COWL_RETURN_IF_ERROR(client->Call("stop", Json::object(), {}, {}).status());
   if (!client->WaitGone(kStopTimeoutMs)) {
-    return absl::DeadlineExceededError(absl::StrCat("the server (pid ", client->server_pid(), ") of store ", invocation.store,
-                                                    " has not ended yet: wait, or look at what keeps it"));
+    return absl::DeadlineExceededError(
+        absl::StrCat("the server (pid ", client->server_pid(), ") of store ", invocation.store,
+                     " has not ended yet: wait, or look at what keeps it"));
   }
   PrintResult(output, Json::object(), "");
   return absl::OkStatus();

@@ -1,5 +1,5 @@
-// verbs.h: the table of verbs: what can be typed, what it means, what runs it. The parser, the help, the man pages and the
-// completion all come from here.
+// verbs.h: the table of verbs: what can be typed, what it means, what runs it. The parser, the
+// help, the man pages and the completion all come from here.
 #pragma once
 
 #include <string>

@@ -12,16 +12,20 @@ namespace {
 
 class OneUri : public ServerFacts {
  public:
-  std::vector<std::string> UrisOf(const std::string& name) const override { return {"nbd://localhost/" + name}; }
+  std::vector<std::string> UrisOf(const std::string& name) const override {
+    return {"nbd://localhost/" + name};
+  }
 };
 
 class CommandsTest : public testing::Test {
  protected:
-  absl::StatusOr<Json> Run(const std::string& verb, const Json& args = Json::object(), const ServerFacts* server = nullptr) {
+  absl::StatusOr<Json> Run(const std::string& verb, const Json& args = Json::object(),
+                           const ServerFacts* server = nullptr) {
     Session session;
     return RunCommand(store_, server, verb, args, session);
   }
-  std::string Text(const std::string& verb, const Json& args = Json::object(), const ServerFacts* server = nullptr) {
+  std::string Text(const std::string& verb, const Json& args = Json::object(),
+                   const ServerFacts* server = nullptr) {
     const auto result = Run(verb, args, server);
     return result.ok() ? JsonText(*result) : Message(result.status());
   }
@@ -31,16 +35,18 @@ class CommandsTest : public testing::Test {
 
 TEST_F(CommandsTest, ImagesHaveTheFieldsOfTheContract) {
   store_.images = {{"web", "v1", "l1", 2, 1048576, 8192, 1'700'000'000'000'000'000}};
-  EXPECT_EQ(Text("images"),
-            R"({"images":[{"name":"web","tag":"v1","layer_count":2,"size_bytes":1048576,"stored_bytes":8192,)"
-            R"("created":"2023-11-14T22:13:20Z"}]})");
+  EXPECT_EQ(
+      Text("images"),
+      R"({"images":[{"name":"web","tag":"v1","layer_count":2,"size_bytes":1048576,"stored_bytes":8192,)"
+      R"("created":"2023-11-14T22:13:20Z"}]})");
 }
 
 TEST_F(CommandsTest, DevicesSayWhetherAServerServesThem) {
   store_.devices = {{"web", "", DeviceKind::kVolume, 512, 1, 2, 0, {"client"}}};
-  EXPECT_EQ(Text("ls"),
-            R"({"devices":[{"name":"web","image":null,"kind":"volume","size_bytes":512,"stored_bytes":1,"disk_bytes":2,)"
-            R"("cap_bytes":null,"users":["client"],"served":false}]})");
+  EXPECT_EQ(
+      Text("ls"),
+      R"({"devices":[{"name":"web","image":null,"kind":"volume","size_bytes":512,"stored_bytes":1,"disk_bytes":2,)"
+      R"("cap_bytes":null,"users":["client"],"served":false}]})");
   const OneUri server;
   EXPECT_NE(Text("ls", Json::object(), &server).find(R"("served":true)"), std::string::npos);
 }
@@ -48,9 +54,10 @@ TEST_F(CommandsTest, DevicesSayWhetherAServerServesThem) {
 TEST_F(CommandsTest, InspectNamesTheUris) {
   store_.devices = {{"web", "", DeviceKind::kOverlay, 512, 1, 2, 0, {}}};
   const OneUri server;
-  EXPECT_EQ(Text("inspect", {{"name", "web"}}, &server),
-            R"({"kind":"overlay","name":"web","size_bytes":512,"layers":[],"overlay":{"path":"/s/o"},)"
-            R"("served":["nbd://localhost/web"]})");
+  EXPECT_EQ(
+      Text("inspect", {{"name", "web"}}, &server),
+      R"({"kind":"overlay","name":"web","size_bytes":512,"layers":[],"overlay":{"path":"/s/o"},)"
+      R"("served":["nbd://localhost/web"]})");
 }
 
 TEST_F(CommandsTest, DiffIsSortedAndMerged) {
@@ -61,9 +68,10 @@ TEST_F(CommandsTest, DiffIsSortedAndMerged) {
 }
 
 TEST_F(CommandsTest, MapHasNullForNoLayer) {
-  EXPECT_EQ(Text("map", {{"name", "web"}}),
-            R"({"extents":[{"offset_bytes":0,"length_bytes":4096,"type":"data","depth":2,"layer":"l1"},)"
-            R"({"offset_bytes":4096,"length_bytes":512,"type":"zero","depth":0,"layer":null}]})");
+  EXPECT_EQ(
+      Text("map", {{"name", "web"}}),
+      R"({"extents":[{"offset_bytes":0,"length_bytes":4096,"type":"data","depth":2,"layer":"l1"},)"
+      R"({"offset_bytes":4096,"length_bytes":512,"type":"zero","depth":0,"layer":null}]})");
 }
 
 TEST_F(CommandsTest, SnapshotReportsItsPauseAndCommitDoesNot) {
@@ -79,11 +87,13 @@ TEST_F(CommandsTest, ForceIsPassedOn) {
 }
 
 TEST_F(CommandsTest, EveryCommandRefusesArgumentsThatAreMissingOrOfAnotherType) {
-  for (const char* verb : {"history", "inspect", "map", "diff", "check_free", "create", "volume create", "clone", "reset",
-                           "resize", "rm", "snapshot", "commit", "flatten", "tag", "rename", "rmi", "register", "freeze",
-                           "release"}) {
+  for (const char* verb :
+       {"history", "inspect", "map",    "diff",     "check_free", "create", "volume create",
+        "clone",   "reset",   "resize", "rm",       "snapshot",   "commit", "flatten",
+        "tag",     "rename",  "rmi",    "register", "freeze",     "release"}) {
     EXPECT_EQ(Run(verb).status().code(), absl::StatusCode::kInvalidArgument) << verb;
-    const Json wrong = {{"image", 1}, {"name", 1}, {"device", nullptr}, {"a", 1}, {"old", 2}, {"token", true}};
+    const Json wrong = {{"image", 1}, {"name", 1}, {"device", nullptr},
+                        {"a", 1},     {"old", 2},  {"token", true}};
     EXPECT_EQ(Run(verb, wrong).status().code(), absl::StatusCode::kInvalidArgument) << verb;
   }
 }
@@ -93,7 +103,8 @@ TEST_F(CommandsTest, AnUnknownCommandIsAnError) {
 }
 
 TEST_F(CommandsTest, OnlyTheVerbsThatReadMayOpenTheStoreForReading) {
-  for (const char* verb : {"images", "ls", "history", "inspect", "tree", "df", "map", "diff", "check"}) {
+  for (const char* verb :
+       {"images", "ls", "history", "inspect", "tree", "df", "map", "diff", "check"}) {
     EXPECT_TRUE(ReadsOnly(verb, Json::object())) << verb;
   }
   EXPECT_FALSE(ReadsOnly("check", {{"repair", true}}));

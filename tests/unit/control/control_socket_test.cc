@@ -31,7 +31,8 @@ class ControlSocketTest : public testing::Test {
   }
   void TearDown() override {
     server_.reset();
-    EXPECT_NE(::access((directory_ + "/control.sock").c_str(), F_OK), 0) << "the socket outlived its server";
+    EXPECT_NE(::access((directory_ + "/control.sock").c_str(), F_OK), 0)
+        << "the socket outlived its server";
     ::rmdir(directory_.c_str());
   }
 
@@ -41,9 +42,10 @@ class ControlSocketTest : public testing::Test {
     options.version = version;
     options.request_timeout_ms = 300;
     options.progress_interval_ms = 1;
-    auto server = ControlServer::Start(options, [this](const std::string& verb, const Json& args, Session& session) {
-      return Dispatch(verb, args, session);
-    });
+    auto server = ControlServer::Start(
+        options, [this](const std::string& verb, const Json& args, Session& session) {
+          return Dispatch(verb, args, session);
+        });
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -68,7 +70,8 @@ class ControlSocketTest : public testing::Test {
   absl::StatusOr<std::optional<ControlClient>> Connect(const std::string& version = "1.0") {
     return ControlClient::Connect(directory_, version);
   }
-  absl::StatusOr<Json> Call(const std::string& verb, const Json& args = Json::object(), const Progress& progress = {}) {
+  absl::StatusOr<Json> Call(const std::string& verb, const Json& args = Json::object(),
+                            const Progress& progress = {}) {
     COWL_ASSIGN_OR_RETURN(auto client, Connect());
     if (!client) return NotFound("no server");
     return client->Call(verb, args, {}, progress);
@@ -79,7 +82,8 @@ class ControlSocketTest : public testing::Test {
     UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    std::snprintf(address.sun_path, sizeof(address.sun_path), "%s/control.sock", directory_.c_str());
+    std::snprintf(address.sun_path, sizeof(address.sun_path), "%s/control.sock",
+                  directory_.c_str());
     EXPECT_EQ(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
     Channel channel(std::move(socket));
     EXPECT_TRUE(channel.Receive({}).ok());
@@ -95,7 +99,8 @@ class ControlSocketTest : public testing::Test {
   // What the server says to these bytes: the message of an error, or what happened instead.
   std::string AnswerTo(const std::string& bytes, bool finish = true) {
     UniqueFd socket = RawConnection();
-    EXPECT_EQ(::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+    EXPECT_EQ(::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
     if (finish) ::shutdown(socket.get(), SHUT_WR);
     Channel channel(std::move(socket));
     ReceiveOptions options;
@@ -135,7 +140,7 @@ TEST_F(ControlSocketTest, LargeResultsArriveWhole) {
 }
 
 TEST_F(ControlSocketTest, OnlyTheOwnerMayOpenTheSocket) {
-  struct stat found{};
+  struct stat found {};
   ASSERT_EQ(::stat((directory_ + "/control.sock").c_str(), &found), 0);
   EXPECT_EQ(found.st_mode & 07777, 0600u);
 }
@@ -192,20 +197,22 @@ TEST_F(ControlSocketTest, TooManyDescriptorsAreRefusedAndNotKept) {
 TEST_F(ControlSocketTest, ProgressIsStreamed) {
   store_.flatten_steps = 100;
   uint64_t last = 0, total = 0, count = 0;
-  const auto result = Call("flatten", {{"image", "a"}, {"new", "b"}}, [&](uint64_t done, uint64_t of) {
-    EXPECT_GE(done, last);
-    last = done;
-    total = of;
-    ++count;
-    return true;
-  });
+  const auto result =
+      Call("flatten", {{"image", "a"}, {"new", "b"}}, [&](uint64_t done, uint64_t of) {
+        EXPECT_GE(done, last);
+        last = done;
+        total = of;
+        ++count;
+        return true;
+      });
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_GT(count, 3u);
   EXPECT_EQ(total, 1'000'000u);
 }
 
 TEST_F(ControlSocketTest, AClientThatStopsCancelsItsCommand) {
-  const auto result = Call("flatten", {{"image", "a"}, {"new", "b"}}, [](uint64_t done, uint64_t) { return done < 5; });
+  const auto result = Call("flatten", {{"image", "a"}, {"new", "b"}},
+                           [](uint64_t done, uint64_t) { return done < 5; });
   EXPECT_TRUE(absl::IsCancelled(result.status())) << result.status();
   server_->Stop();
   EXPECT_TRUE(was_cancelled_);
@@ -236,7 +243,9 @@ TEST_F(ControlSocketTest, ASlowCommandDoesNotHoldUpQuickOnes) {
 TEST_F(ControlSocketTest, VersionsThatDifferAreAnErrorThatNamesBoth) {
   const auto client = Connect("1.1");
   ASSERT_FALSE(client.ok());
-  EXPECT_NE(Message(client.status()).find("is cowl 1.0 and this command is cowl 1.1"), std::string::npos) << client.status();
+  EXPECT_NE(Message(client.status()).find("is cowl 1.0 and this command is cowl 1.1"),
+            std::string::npos)
+      << client.status();
 }
 
 TEST_F(ControlSocketTest, TheServerRefusesAnotherVersionToo) {

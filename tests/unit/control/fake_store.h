@@ -1,4 +1,5 @@
-// fake_store.h: a Store that remembers what it was asked and answers from memory: what the command table is tested against.
+// fake_store.h: a Store that remembers what it was asked and answers from memory: what the command
+// table is tested against.
 #pragma once
 
 #include <mutex>
@@ -19,26 +20,39 @@ class FakeStore : public Store {
   absl::StatusOr<std::vector<DeviceInfo>> Devices() override { return devices; }
   absl::StatusOr<InspectInfo> Inspect(const std::string& name) override {
     for (const DeviceInfo& device : devices) {
-      if (device.name == name) return InspectInfo{InspectInfo::Kind::kOverlay, name, device.size_bytes, {}, "/s/o"};
+      if (device.name == name)
+        return InspectInfo{InspectInfo::Kind::kOverlay, name, device.size_bytes, {}, "/s/o"};
     }
     return NotFound("there is no image or device \"" + name + "\"");
   }
   absl::StatusOr<std::vector<LayerInfo>> History(const std::string&) override { return layers; }
   absl::StatusOr<std::vector<TreeNode>> Tree() override {
-    return std::vector<TreeNode>{{"l1", TreeNode::Kind::kLayer, "", ""}, {"i1", TreeNode::Kind::kImage, "a:latest", "l1"}};
+    return std::vector<TreeNode>{{"l1", TreeNode::Kind::kLayer, "", ""},
+                                 {"i1", TreeNode::Kind::kImage, "a:latest", "l1"}};
   }
   absl::StatusOr<DiskUsage> Usage() override { return usage; }
   absl::StatusOr<std::vector<MapEntry>> Map(const std::string&) override {
     return std::vector<MapEntry>{{0, 4096, false, 2, "l1"}, {4096, 512, true, 0, ""}};
   }
-  absl::StatusOr<std::vector<DiffEntry>> Diff(const std::string&, const std::string&) override { return diff; }
+  absl::StatusOr<std::vector<DiffEntry>> Diff(const std::string&, const std::string&) override {
+    return diff;
+  }
 
-  absl::StatusOr<DeviceInfo> Create(const std::string& image, const std::string& name, const CreateOptions& options) override {
-    DeviceInfo device{name.empty() ? "made" : name, image, DeviceKind::kOverlay, options.size_bytes, 0, 0, options.cap_bytes, {}};
+  absl::StatusOr<DeviceInfo> Create(const std::string& image, const std::string& name,
+                                    const CreateOptions& options) override {
+    DeviceInfo device{name.empty() ? "made" : name,
+                      image,
+                      DeviceKind::kOverlay,
+                      options.size_bytes,
+                      0,
+                      0,
+                      options.cap_bytes,
+                      {}};
     devices.push_back(device);
     return device;
   }
-  absl::StatusOr<DeviceInfo> CreateEmpty(const std::string& name, const CreateOptions& options) override {
+  absl::StatusOr<DeviceInfo> CreateEmpty(const std::string& name,
+                                         const CreateOptions& options) override {
     return Create("", name, options);
   }
   absl::StatusOr<DeviceInfo> CreateVolume(const std::string& name, uint64_t size_bytes) override {
@@ -47,9 +61,15 @@ class FakeStore : public Store {
   absl::StatusOr<DeviceInfo> Clone(const std::string& device, const std::string& name) override {
     return Create(device, name, {});
   }
-  absl::Status Reset(const std::string& device, bool force) override { return Note("reset", device, force); }
-  absl::Status Resize(const std::string& device, uint64_t, bool force) override { return Note("resize", device, force); }
-  absl::Status RemoveDevice(const std::string& device, bool force) override { return Note("rm", device, force); }
+  absl::Status Reset(const std::string& device, bool force) override {
+    return Note("reset", device, force);
+  }
+  absl::Status Resize(const std::string& device, uint64_t, bool force) override {
+    return Note("resize", device, force);
+  }
+  absl::Status RemoveDevice(const std::string& device, bool force) override {
+    return Note("rm", device, force);
+  }
 
   absl::StatusOr<SealInfo> Snapshot(const std::string&, const std::string& image, bool) override {
     return SealInfo{image, "l2", 7};
@@ -58,7 +78,8 @@ class FakeStore : public Store {
     return SealInfo{image, "l2", 0};
   }
   // Works until it is told to stop.
-  absl::StatusOr<SealInfo> Flatten(const std::string&, const std::string&, bool, const Progress& progress) override {
+  absl::StatusOr<SealInfo> Flatten(const std::string&, const std::string&, bool,
+                                   const Progress& progress) override {
     uint64_t done = 0;
     while (progress(done, 1'000'000)) {
       if (flatten_steps > 0 && done >= flatten_steps) return SealInfo{"flat:latest", "l3", 0};
@@ -67,14 +88,21 @@ class FakeStore : public Store {
     }
     return absl::CancelledError("stopped");
   }
-  absl::Status Tag(const std::string& image, const std::string&, bool force) override { return Note("tag", image, force); }
-  absl::Status RemoveImage(const std::string& image, bool force) override { return Note("rmi", image, force); }
+  absl::Status Tag(const std::string& image, const std::string&, bool force) override {
+    return Note("tag", image, force);
+  }
+  absl::Status RemoveImage(const std::string& image, bool force) override {
+    return Note("rmi", image, force);
+  }
   absl::Status Rename(const std::string& old_name, const std::string&, bool force) override {
     return Note("rename", old_name, force);
   }
 
-  absl::Status CheckFree(const std::string& image, bool force) override { return Note("check_free", image, force); }
-  absl::StatusOr<ImageInfo> Register(const std::string& image, const StagedLayer& staged, bool) override {
+  absl::Status CheckFree(const std::string& image, bool force) override {
+    return Note("check_free", image, force);
+  }
+  absl::StatusOr<ImageInfo> Register(const std::string& image, const StagedLayer& staged,
+                                     bool) override {
     registered = staged;
     return ImageInfo{image, "latest", "l1", 1, 4096, 4096, 0};
   }
@@ -83,7 +111,9 @@ class FakeStore : public Store {
   }
   absl::Status Release(const std::string& token) override { return Note("release", token, false); }
   absl::StatusOr<uint64_t> CollectGarbage() override { return 12; }
-  absl::StatusOr<CheckReport> Check(const std::string&, bool, bool, const Progress&) override { return report; }
+  absl::StatusOr<CheckReport> Check(const std::string&, bool, bool, const Progress&) override {
+    return report;
+  }
 
   ExportTable& exports() override { std::abort(); }
   void SetDefaultExport(const std::string&) override {}

@@ -11,7 +11,8 @@ struct Holding {
   int ended_count = 0;
   HoldCounter counter;
   explicit Holding(bool ends_by_itself)
-      : counter(ends_by_itself, [this] { return attached; }, [this] { ++ended_count; }) {}
+      : counter(
+            ends_by_itself, [this] { return attached; }, [this] { ++ended_count; }) {}
 };
 
 TEST(HoldTest, AServerOfItsOwnNeverEnds) {
@@ -54,15 +55,16 @@ TEST(HoldTest, WhoComesWhileItLooksForAttachmentsKeepsIt) {
   bool has_come = false;
   HoldCounter* counter = nullptr;
   int ended_count = 0;
-  HoldCounter held(true,
-                   [&] {
-                     if (!has_come) {
-                       EXPECT_TRUE(counter->Begin().ok());
-                     }
-                     has_come = true;
-                     return false;
-                   },
-                   [&] { ++ended_count; });
+  HoldCounter held(
+      true,
+      [&] {
+        if (!has_come) {
+          EXPECT_TRUE(counter->Begin().ok());
+        }
+        has_come = true;
+        return false;
+      },
+      [&] { ++ended_count; });
   counter = &held;
   ASSERT_TRUE(held.Begin().ok());
   EXPECT_FALSE(held.End());
