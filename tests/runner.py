@@ -206,7 +206,7 @@ def run_bats(stage, paths, environment=None, options=(), prefix=()):
             show(line)
 
     command = [*prefix, "bats", "--formatter", "tap", "--timing", *options, *paths]
-    environment = {"COWL_BUILD": str(folder), **(environment or {})}
+    environment = {"COWL_BUILD": str(folder), "COWL": f"{folder}/bin/cowl", **(environment or {})}
     status = run_logged(stage, command, stage.minutes_max, environment, on_line)
     lost = (plan[0] if plan else 0) - count.passed - count.failed - count.skipped
     if lost > 0 or (status != 0 and not count.failed):
@@ -225,8 +225,11 @@ def bats_files(folder):
 
 # The stages.
 
+NOT_UNIT = "^(property|crash|cli|nbd)_"  # stages of their own
+
+
 def unit(stage):
-    return run_ctest(stage, ["-E", "^(property|crash)_"])
+    return run_ctest(stage, ["-E", NOT_UNIT])
 
 
 def only(name, **environment):
@@ -235,6 +238,15 @@ def only(name, **environment):
 
 def suite(folder):
     return lambda stage: run_bats(stage, bats_files(folder))
+
+
+def command_line(stage):
+    """Twice: each command opens the store itself, and a server runs them for it."""
+    count = Count()
+    for served, files in ((0, bats_files("cli")), (1, [p for p in bats_files("cli") if p.name != "serve.bats"])):
+        show("commands are run by a server" if served else "commands open the store themselves")
+        count.add(run_bats(stage, files, {"COWL_TEST_SERVER": str(served)}))
+    return count
 
 
 SANITIZER_SETTINGS = {
@@ -247,7 +259,7 @@ SANITIZER_SETTINGS = {
 def checked_build(stage):
     """Unit, property and NBD tests of another build of everything."""
     prefix = TSAN_FREE_OF_RANDOM_MAPS if stage.preset == "tsan" else []
-    count = run_ctest(stage, ["-E", "^crash_"], SANITIZER_SETTINGS, prefix)
+    count = run_ctest(stage, ["-E", NOT_UNIT.replace("property|", "")], SANITIZER_SETTINGS, prefix)
     count.add(run_bats(stage, bats_files("nbd"), SANITIZER_SETTINGS, prefix=prefix))
     return count
 
@@ -275,7 +287,7 @@ def fuzz(stage):
 def emulated(*options):
     def run(stage):
         environment = {"VM_TIMEOUT_S": str(stage.minutes_max * 60 - 20)}
-        prefix = ["tests/vm/run", "env", f"COWL_BUILD={build(stage)}", f"CI={os.environ.get('CI', '')}"]
+        prefix = ["tests/vm/run", "env", f"COWL_BUILD={build(stage)}", f"COWL={build(stage)}/bin/cowl", f"CI={os.environ.get('CI', '')}"]
         return run_bats(stage, [p.relative_to(ROOT) for p in bats_files("mount")], environment, options, prefix)
     return run
 
@@ -285,7 +297,7 @@ STAGES = [
     Stage("property", "random streams against a byte array", only("property")),
     Stage("crash", "crashes replayed, the short list", only("crash")),
     Stage("nbd", "real NBD clients", suite("nbd")),
-    Stage("cli", "the command line as a black box", suite("cli")),
+    Stage("cli", "the command line as a black box", command_line),
     Stage("mount", "real file systems on this kernel", suite("mount")),
     Stage("dev", "AddressSanitizer and UBSan: unit, property, NBD", checked_build, False, "dev", 30),
     Stage("tsan", "ThreadSanitizer: unit, property, NBD", checked_build, False, "tsan", 30),
