@@ -39,6 +39,12 @@ std::string LastError() {
 
 }  // namespace
 
+std::string IdentityOf(std::string_view description) {
+  constexpr std::string_view kMark = ", id ";
+  const size_t at = description.rfind(kMark);
+  return at == std::string_view::npos ? std::string() : std::string(description.substr(at + kMark.size()));
+}
+
 absl::StatusOr<std::unique_ptr<NbdClient>> NbdClient::Connect(const std::string& socket_path,
                                                               const std::string& export_name,
                                                               int timeout_ms) {
@@ -91,7 +97,7 @@ absl::Status NbdClient::LearnInfo() {
   if (nbd_can_trim(handle_) == 1) info_.flags |= kSendTrim;
   if (nbd_can_zero(handle_) == 1) info_.flags |= kSendWriteZeroes;
   if (char* text = nbd_get_export_description(handle_); text != nullptr) {
-    info_.description = text;
+    info_.identity = IdentityOf(text);
     free(text);
   }
   return absl::OkStatus();
