@@ -143,13 +143,11 @@ absl::Status NbdClient::Flush() {
   return nbd_flush(handle_, 0) == 0 ? absl::OkStatus() : RequestError("flush");
 }
 
-absl::Status NbdClient::Zero(uint64_t offset_bytes, uint64_t length_bytes, bool no_hole) {
+absl::Status NbdClient::Zero(uint64_t offset_bytes, uint64_t length_bytes) {
   if ((info_.flags & kSendWriteZeroes) == 0) return ErrnoStatus(EOPNOTSUPP, "write zeroes", where_);
   while (length_bytes > 0) {
     const uint64_t n = std::min(length_bytes, kZeroBytesMax);
-    if (nbd_zero(handle_, n, offset_bytes, no_hole ? LIBNBD_CMD_FLAG_NO_HOLE : 0) != 0) {
-      return RequestError("write zeroes");
-    }
+    if (nbd_zero(handle_, n, offset_bytes, 0) != 0) return RequestError("write zeroes");
     length_bytes -= n;
     offset_bytes += n;
   }

@@ -46,8 +46,8 @@ class NbdClient {
   absl::Status Read(uint64_t offset_bytes, std::span<std::byte> into);
   absl::Status Write(uint64_t offset_bytes, std::span<const std::byte> from);
   absl::Status Flush();
-  // The range reads as zeros afterwards; `no_hole`: and keeps its space.
-  absl::Status Zero(uint64_t offset_bytes, uint64_t length_bytes, bool no_hole);
+  // The range reads as zeros afterwards, and may give up its space.
+  absl::Status Zero(uint64_t offset_bytes, uint64_t length_bytes);
 
  private:
   NbdClient(nbd_handle* handle, std::string where) : handle_(handle), where_(std::move(where)) {}

@@ -89,13 +89,14 @@ full_life() {
   mkfs.ext4 -q "$device"
   cowl detach disk
   cowl attach disk --mount "$mount" >/dev/null
-  head -c "${SPACE_BYTES:-300M}" /dev/urandom >"$mount/file"
+  empty=$(disk_bytes)
+  head -c 300M /dev/urandom >"$mount/file"
   sync -f "$mount"
-  (($(disk_bytes) > 250 << 20))
+  (($(disk_bytes) > empty + (250 << 20)))
   rm "$mount/file"
   sync -f "$mount"
   fstrim "$mount"
-  wait_until 10 disk_below $((64 << 20))
+  wait_until 10 disk_below $((empty + (16 << 20)))
   cowl detach disk
 }
 
