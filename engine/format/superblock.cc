@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "base/bytes.h"
@@ -28,7 +29,7 @@ struct DiskSection {
 
 struct DiskSuperblock {
   char magic[8];
-  uint64_t check;  // XXH3 of all that follows, to the end of the block
+  uint64_t check;  // XXH3 of all that follows, to the end of the sector
   uint32_t version;
   uint32_t kind;
   uint64_t features_refuse, features_ignore, features_clear;
@@ -47,9 +48,10 @@ struct DiskSuperblock {
   uint64_t resume_order;
   uint16_t created_by_bytes;
   char created_by[Superblock::kCreatedByBytesMax];
-  uint8_t zero[kBlockBytes - 466];
+  uint8_t zero[kSectorBytes - 466];
 };
-static_assert(sizeof(DiskSuperblock) == kBlockBytes);
+// One sector, which the disk writes whole or not at all: a superblock is never torn, so one that fails its check was damaged.
+static_assert(sizeof(DiskSuperblock) == kSectorBytes);
 static_assert(offsetof(DiskSuperblock, version) == 16);
 static_assert(offsetof(DiskSuperblock, id) == 48);
 static_assert(offsetof(DiskSuperblock, map) == 136);
@@ -135,18 +137,19 @@ void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into) {
   disk.resume_order = superblock.resume_order;
   disk.created_by_bytes = static_cast<uint16_t>(superblock.created_by.size());
   std::memcpy(disk.created_by, superblock.created_by.data(), superblock.created_by.size());
-  std::memcpy(into.data(), &disk, kBlockBytes);
-  StoreLittle(into.data() + offsetof(DiskSuperblock, check), Xxh3(into.subspan(kCheckedFrom)));
+  std::memset(into.data(), 0, into.size());
+  std::memcpy(into.data(), &disk, sizeof(disk));
+  StoreLittle(into.data() + offsetof(DiskSuperblock, check), Xxh3(into.subspan(kCheckedFrom, kSectorBytes - kCheckedFrom)));
 }
 
 absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from, const std::string& path) {
   COWL_CHECK(from.size() == kBlockBytes);
   DiskSuperblock disk;
-  std::memcpy(&disk, from.data(), kBlockBytes);
+  std::memcpy(&disk, from.data(), sizeof(disk));
   if (std::memcmp(disk.magic, kMagic, sizeof(kMagic)) != 0) {
     return DataLoss(absl::StrCat(path, ": not a cowl data file (no COWLDATA at its start)"));
   }
-  if (disk.check != Xxh3(from.subspan(kCheckedFrom))) {
+  if (disk.check != Xxh3(from.subspan(kCheckedFrom, kSectorBytes - kCheckedFrom))) {
     return DataLoss(absl::StrCat(path, ": superblock: checksum mismatch"));
   }
   if (disk.version != kVersion || (disk.features_refuse & ~kKnownRefuse) != 0) {
@@ -165,16 +168,17 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from, con
 
 absl::StatusOr<Superblock> ChooseSuperblock(std::span<const std::byte> from, const std::string& path) {
   COWL_CHECK(from.size() == 2 * kBlockBytes);
-  absl::StatusOr<Superblock> even = DecodeSuperblock(from.first(kBlockBytes), path);
-  absl::StatusOr<Superblock> odd = DecodeSuperblock(from.subspan(kBlockBytes), path);
-  // A block in the wrong slot was misplaced by whoever wrote it.
-  const bool even_ok = even.ok() && Superblock::SlotOf(even->generation) == 0;
-  const bool odd_ok = odd.ok() && Superblock::SlotOf(odd->generation) == 1;
-  if (even_ok && odd_ok) return even->generation > odd->generation ? even : odd;
-  if (even_ok) return even;
-  if (odd_ok) return odd;
-  // Neither: the more telling of the two errors (a newer format before damage).
-  return absl::IsFailedPrecondition(even.status()) ? even.status() : odd.ok() ? DataLoss(path + ": superblock: in the wrong place") : odd.status();
+  std::optional<Superblock> newest;
+  for (uint64_t slot = 0; slot < 2; ++slot) {
+    const std::span<const std::byte> block = from.subspan(slot * kBlockBytes, kBlockBytes);
+    if (IsZero(block)) continue;  // not written yet
+    absl::StatusOr<Superblock> superblock = DecodeSuperblock(block, path);
+    if (!superblock.ok()) return superblock.status();
+    if (Superblock::SlotOf(superblock->generation) != slot) return DataLoss(path + ": superblock: in the wrong place");
+    if (!newest || newest->generation < superblock->generation) newest = *std::move(superblock);
+  }
+  if (newest) return *std::move(newest);
+  return DataLoss(path + ": has no superblock: its writing was interrupted");
 }
 
 }  // namespace cowl

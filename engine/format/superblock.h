@@ -1,7 +1,8 @@
 // superblock.h: the first two blocks of every data file, layers' and overlays': which of them is valid and newest says all else.
 // Units: blocks of the file unless named. Threads: pure functions. Errors: DataLoss for what a crash or a flipped bit leaves,
-// FailedPrecondition for files of a newer format. Durability: the writer alternates between blocks 0 and 1 (SlotOf), and syncs
-// before it writes the next generation, so one of the two is always whole. Byte table: docs/format.md.
+// FailedPrecondition for files of a newer format. Durability: all that counts stands in one sector, which the disk writes whole or
+// not at all; the writer alternates between blocks 0 and 1 (SlotOf), and syncs before it writes the next generation. So a
+// superblock that fails its check is never a crash's doing. Byte table: docs/format.md.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +49,7 @@ struct Superblock {
   uint64_t journal_block = 0;     // first chunk; 0: no journal
   uint64_t journal_blocks = 0;
   uint64_t journal_check = 0;     // what the first record must name as its predecessor's check
-  uint64_t resume_order = 0;      // records above it carry this incarnation; older ones are a stale tail
+  uint64_t resume_order = 0;      // durable up to here; records above it carry this incarnation, others are a stale tail
   std::string created_by;
 
   bool operator==(const Superblock&) const = default;
@@ -62,7 +63,8 @@ void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into);
 // `from` is one block. `path` names the file in errors.
 absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from, const std::string& path);
 
-// The newer of the two blocks that is valid. `from` is the file's first two blocks.
+// The newer of the two. `from` is the file's first two blocks; one that is all zero was not written yet, one that is damaged is an
+// error: it may have been the newer one.
 absl::StatusOr<Superblock> ChooseSuperblock(std::span<const std::byte> from, const std::string& path);
 
 }  // namespace cowl

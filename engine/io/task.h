@@ -9,6 +9,7 @@
 // that is itself a coroutine: its captures die with the lambda object. Pass what it needs as parameters.
 #pragma once
 
+#include <atomic>
 #include <coroutine>
 #include <cstdlib>
 #include <optional>
@@ -24,6 +25,37 @@ class [[nodiscard]] Task;
 
 namespace internal {
 
+// An await hands over to the awaited coroutine, and its end back to the waiter, by symmetric transfer: calls that take no stack.
+// gcc makes them so only where it optimises and no sanitizer wants the frame; a long loop of awaits that never suspend would
+// overflow the stack there. Those builds ask after the fact whether the awaited one has ended already.
+#if defined(__GNUC__) && !defined(__clang__) && \
+    (!defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
+#define COWL_TASK_ASKS_AFTERWARDS 1
+// Whoever comes second, the end or the waiter's suspension, resumes the waiter. Atomic: the awaited one may have moved on to
+// another thread meanwhile.
+class Handover {
+ public:
+  bool ComesSecond() noexcept { return first_came_.exchange(true); }
+
+ private:
+  std::atomic<bool> first_came_{false};
+};
+
+struct FinalAwaiter {
+  bool await_ready() const noexcept { return false; }
+  template <typename Promise>
+  void await_suspend(std::coroutine_handle<Promise> done) const noexcept {
+    const std::coroutine_handle<> waiter = done.promise().waiter;
+    if (waiter && done.promise().handover.ComesSecond()) waiter.resume();
+  }
+  void await_resume() const noexcept {}
+};
+
+struct PromiseState {
+  std::coroutine_handle<> waiter;
+  Handover handover;
+};
+#else
 struct FinalAwaiter {
   bool await_ready() const noexcept { return false; }
   template <typename Promise>
@@ -34,9 +66,12 @@ struct FinalAwaiter {
   void await_resume() const noexcept {}
 };
 
-struct PromiseBase {
+struct PromiseState {
   std::coroutine_handle<> waiter;
+};
+#endif
 
+struct PromiseBase : PromiseState {
   std::suspend_always initial_suspend() noexcept { return {}; }
   FinalAwaiter final_suspend() noexcept { return {}; }
   [[noreturn]] void unhandled_exception() noexcept { std::abort(); }
@@ -85,10 +120,18 @@ class [[nodiscard]] Task {
   }
 
   bool await_ready() const noexcept { return false; }
+#ifdef COWL_TASK_ASKS_AFTERWARDS
+  bool await_suspend(std::coroutine_handle<> waiter) noexcept {
+    handle_.promise().waiter = waiter;
+    handle_.resume();
+    return !handle_.promise().handover.ComesSecond();
+  }
+#else
   std::coroutine_handle<> await_suspend(std::coroutine_handle<> waiter) noexcept {
     handle_.promise().waiter = waiter;
     return handle_;
   }
+#endif
   T await_resume() { return handle_.promise().Take(); }
 
  private:

@@ -1,0 +1,167 @@
+#include "overlay/slot_allocator.h"
+
+#include "base/status.h"
+
+namespace cowl {
+
+void BlockSet::Add(const SlotRun& run) {
+  if (run.blocks == 0) return;
+  uint64_t begin = run.physical;
+  uint64_t end = begin + run.blocks;
+  auto it = ranges_.lower_bound(begin);
+  COWL_CHECK(it == ranges_.end() || it->first >= end);
+  if (it != ranges_.begin()) {
+    const auto before = std::prev(it);
+    COWL_CHECK(before->second <= begin);
+    if (before->second == begin) {
+      begin = before->first;
+      it = ranges_.erase(before);
+    }
+  }
+  if (it != ranges_.end() && it->first == end) {
+    end = it->second;
+    ranges_.erase(it);
+  }
+  ranges_.emplace(begin, end);
+  blocks_ += run.blocks;
+}
+
+void BlockSet::Remove(const SlotRun& run) {
+  const uint64_t end = run.physical + run.blocks;
+  auto it = ranges_.upper_bound(run.physical);
+  COWL_CHECK(it != ranges_.begin());
+  --it;
+  const auto [range_begin, range_end] = *it;
+  COWL_CHECK(range_begin <= run.physical && end <= range_end);
+  ranges_.erase(it);
+  if (range_begin < run.physical) ranges_.emplace(range_begin, run.physical);
+  if (end < range_end) ranges_.emplace(end, range_end);
+  blocks_ -= run.blocks;
+}
+
+void BlockSet::Clear() {
+  ranges_.clear();
+  blocks_ = 0;
+}
+
+SlotRun BlockSet::TakeFrom(uint64_t from, uint64_t blocks) {
+  if (ranges_.empty()) return {};
+  auto it = ranges_.upper_bound(from);
+  if (it != ranges_.begin() && std::prev(it)->second > from) --it;
+  if (it == ranges_.end()) it = ranges_.begin();
+  const uint64_t begin = it->first <= from && from < it->second ? from : it->first;
+  const SlotRun run{begin, std::min(blocks, it->second - begin)};
+  Remove(run);
+  return run;
+}
+
+SlotRun BlockSet::TakeContiguous(uint64_t blocks) {
+  for (const auto& [begin, end] : ranges_) {
+    if (end - begin < blocks) continue;
+    const SlotRun run{begin, blocks};
+    Remove(run);
+    return run;
+  }
+  return {};
+}
+
+SlotRun SlotAllocator::Take(uint64_t blocks) {
+  SlotRun run = free_.TakeFrom(cursor_, blocks);
+  if (run.blocks == 0) run = hollow_.TakeFrom(cursor_, blocks);
+  if (run.blocks == 0) {
+    run = {tail_, blocks};
+    tail_ += blocks;
+  }
+  cursor_ = run.physical + run.blocks;
+  born_.Add(run);
+  return run;
+}
+
+SlotRun SlotAllocator::TakeContiguous(uint64_t blocks) {
+  SlotRun run = free_.TakeContiguous(blocks);
+  if (run.blocks == 0) run = hollow_.TakeContiguous(blocks);
+  if (run.blocks == 0) {
+    run = {tail_, blocks};
+    tail_ += blocks;
+  }
+  born_.Add(run);
+  return run;
+}
+
+void SlotAllocator::Return(const SlotRun& run) {
+  std::vector<SlotRun> born;
+  born_.Split(run, [&](const SlotRun& piece, bool is_born) {
+    if (is_born) born.push_back(piece);
+  });
+  for (const SlotRun& piece : born) born_.Remove(piece);
+  free_.Add(run);
+}
+
+void SlotAllocator::Retire(const SlotRun& run) {
+  std::vector<SlotRun> born;
+  born_.Split(run, [&](const SlotRun& piece, bool is_born) {
+    if (is_born) {
+      born.push_back(piece);
+    } else {
+      pinned_.Add(piece);
+    }
+  });
+  for (const SlotRun& piece : born) {
+    born_.Remove(piece);
+    ReleaseAfterReads(piece);
+  }
+}
+
+void SlotAllocator::Pin(const SlotRun& run) { pinned_.Add(run); }
+
+void SlotAllocator::BeginSync() {
+  COWL_CHECK(syncing_.empty());
+  syncing_ = std::move(pinned_);
+  pinned_ = {};
+  born_.Clear();
+}
+
+void SlotAllocator::EndSync(bool succeeded) {
+  BlockSet synced = std::move(syncing_);
+  syncing_ = {};
+  // After a sync that failed nobody knows whether the replacements are durable: those slots are never touched again.
+  if (!succeeded) return;
+  synced.ForEach([this](const SlotRun& run) { ReleaseAfterReads(run); });
+}
+
+uint64_t SlotAllocator::EnterRead() {
+  if (generations_.back().closed) generations_.emplace_back();
+  ++generations_.back().readers;
+  return first_generation_ + generations_.size() - 1;
+}
+
+void SlotAllocator::LeaveRead(uint64_t ticket) {
+  ReadGeneration& generation = generations_[ticket - first_generation_];
+  COWL_CHECK(generation.readers > 0);
+  --generation.readers;
+  PopDrained();
+}
+
+void SlotAllocator::ReleaseAfterReads(const SlotRun& run) {
+  const bool idle = generations_.size() == 1 && generations_.back().readers == 0;
+  if (idle) {
+    free_.Add(run);
+    return;
+  }
+  generations_.back().closed = true;
+  generations_.back().waiting.push_back(run);
+}
+
+// Generations end in the order they began: a run waits for every read that was under way when it was given up.
+void SlotAllocator::PopDrained() {
+  while (generations_.front().readers == 0 && generations_.front().closed) {
+    for (const SlotRun& run : generations_.front().waiting) free_.Add(run);
+    generations_.pop_front();
+    ++first_generation_;
+    if (generations_.empty()) generations_.emplace_back();
+  }
+}
+
+SlotRun SlotAllocator::TakeForPunch(uint64_t blocks) { return free_.TakeFrom(0, blocks); }
+
+}  // namespace cowl
