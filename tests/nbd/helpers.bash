@@ -8,6 +8,9 @@
 #
 # An outside tool that is missing is a skip, and a failure when CI=true.
 
+# The distribution's own tools first: nbdsh runs whatever python3 it finds.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+
 DISK=${COWL_NBD_DISK:-disk}
 DISK2=${COWL_NBD_DISK2:-disk2}
 IMAGE=${COWL_NBD_IMAGE:-image:latest}
@@ -22,8 +25,9 @@ need() {
   done
 }
 
-need_python_nbd() {
-  /usr/bin/python3 -c 'import nbd' 2>/dev/null && return
+need_nbdsh() {
+  need nbdsh || return
+  python3 -c 'import nbd' 2>/dev/null && return
   [ "$CI" = true ] && { echo "CI=true, and python3-libnbd is not installed"; return 1; }
   skip "python3-libnbd is not installed"
 }

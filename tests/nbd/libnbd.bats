@@ -6,7 +6,8 @@ load helpers
 setup() { need nbdinfo nbdcopy; start_server; }
 teardown() { stop_server; }
 
-field() { nbdinfo --json "$(uri "$1")" | /usr/bin/python3 -c "import json, sys; print(json.load(sys.stdin)['exports'][0]['$2'])"; }
+shell() { need_nbdsh && nbdsh -u "$1" -c "$2"; }
+field() { nbdinfo --json "$(uri "$1")" | python3 -c "import json, sys; print(json.load(sys.stdin)['exports'][0]['$2'])"; }
 
 @test "nbdinfo shows every flag of a writable export" {
   run nbdinfo "$(uri "$DISK")"
@@ -49,7 +50,7 @@ field() { nbdinfo --json "$(uri "$1")" | /usr/bin/python3 -c "import json, sys; 
 }
 
 @test "nbdinfo --json is a document" {
-  nbdinfo --list --json "nbd+unix:///?socket=$socket" | /usr/bin/python3 -m json.tool >/dev/null
+  nbdinfo --list --json "nbd+unix:///?socket=$socket" | python3 -m json.tool >/dev/null
   [ "$(field "$DISK" is_read_only)" = False ]
   [ "$(field "$DISK" block_size_preferred)" -eq 4096 ]
 }
@@ -71,9 +72,7 @@ field() { nbdinfo --json "$(uri "$1")" | /usr/bin/python3 -c "import json, sys; 
 }
 
 @test "nbdinfo --map sees what was written and what was not" {
-  nbdsh_write() { nbdsh -u "$(uri "$DISK")" -c "h.pwrite(b'x' * 65536, 1048576)"; }
-  need nbdsh && need_python_nbd
-  nbdsh_write
+  shell "$(uri "$DISK")" "h.pwrite(b'x' * 65536, 1048576)"
   run nbdinfo --map "$(uri "$DISK")"
   [ "$status" -eq 0 ]
   [[ "$(echo "$output" | tr -s ' ')" == *" 0 1048576 3 hole,zero"* ]]
@@ -124,8 +123,6 @@ field() { nbdinfo --json "$(uri "$1")" | /usr/bin/python3 -c "import json, sys; 
   [ "$status" -ne 0 ]
 }
 
-shell() { need nbdsh && need_python_nbd && nbdsh -u "$1" -c "$2"; }
-
 @test "nbdsh: every command with FUA and at odd offsets" {
   shell "$(uri "$DISK")" "
 h.pwrite(b'abcdefghij', 4095, nbd.CMD_FLAG_FUA)
@@ -139,7 +136,7 @@ h.flush()
 }
 
 @test "nbdsh: without structured replies everything works too" {
-  need nbdsh && need_python_nbd
+  need_nbdsh
   nbdsh -c "
 h.set_request_structured_replies(False)
 h.connect_uri('$(uri "$DISK")')
@@ -165,7 +162,7 @@ assert kinds == [(0, 262144, nbd.READ_DATA)], kinds
 }
 
 @test "nbdsh: block status of one extent and of both contexts" {
-  need nbdsh && need_python_nbd
+  need_nbdsh
   nbdsh -c "
 h.add_meta_context('base:allocation'); h.add_meta_context('cowl:depth')
 h.connect_uri('$(uri "$DISK")')
@@ -182,7 +179,7 @@ assert seen['base:allocation'] == [4096, 0], seen
 }
 
 @test "nbdsh: the server's wildcards list, and do not choose" {
-  need nbdsh && need_python_nbd
+  need_nbdsh
   nbdsh -c "
 h.set_opt_mode(True)
 h.connect_uri('nbd+unix:///?socket=$socket')
@@ -201,7 +198,7 @@ assert not h.can_meta_context('cowl:depth')
 }
 
 @test "nbdsh: what is out of bounds is refused by the server, which goes on" {
-  need nbdsh && need_python_nbd
+  need_nbdsh
   nbdsh -c "
 import errno
 h.set_strict_mode(0)
@@ -223,7 +220,7 @@ h.pwrite(b'still here', 0); assert h.pread(10, 0) == b'still here'
 }
 
 @test "nbdsh: a read-only export refuses every write" {
-  need nbdsh && need_python_nbd
+  need_nbdsh
   nbdsh -c "
 import errno
 h.set_strict_mode(0)
@@ -237,7 +234,7 @@ h.flush(); h.pread(512, 0)
 }
 
 @test "nbdsh: two connections see each other's writes, and one flush serves both" {
-  need nbdsh && need_python_nbd
+  need_nbdsh
   nbdsh -c "
 a, b = nbd.NBD(), nbd.NBD()
 for c in (a, b): c.connect_uri('$(uri "$DISK")'); assert c.can_multi_conn()
@@ -258,7 +255,7 @@ for i in range(1000): assert h.pread(777, i * 777) == bytes([i % 251]) * 777, i
 }
 
 @test "SIGTERM ends the server with status 0 while a client is connected" {
-  need nbdsh && need_python_nbd
+  need_nbdsh
   nbdsh -u "$(uri "$DISK")" -c "
 import time
 h.pwrite(b'x', 0)

@@ -54,7 +54,7 @@ io_ok() {
   run qemu-img map --output=json -f raw "$(uri "$DISK")"
   echo "$output"
   [ "$status" -eq 0 ]
-  echo "$output" | /usr/bin/python3 -c "
+  echo "$output" | python3 -c "
 import json, sys
 extents = json.load(sys.stdin)
 data = [e for e in extents if e['data']]
@@ -85,7 +85,7 @@ assert all(e['zero'] for e in extents if not e['data']), extents"
 }
 
 @test "qemu-io: the end of an export of odd size" {
-  size=$(qemu-img info --output=json "$(uri "$ODD")" | /usr/bin/python3 -c "import json, sys; print(json.load(sys.stdin)['virtual-size'])")
+  size=$(qemu-img info --output=json "$(uri "$ODD")" | python3 -c "import json, sys; print(json.load(sys.stdin)['virtual-size'])")
   io_ok "$ODD" -c "write -P 0x55 $((size - 700)) 700" -c "read -P 0x55 $((size - 700)) 700"
 }
 
