@@ -206,7 +206,8 @@ def run_bats(stage, paths, environment=None, options=(), prefix=()):
             show(line)
 
     command = [*prefix, "bats", "--formatter", "tap", "--timing", *options, *paths]
-    environment = {"COWL_BUILD": str(folder), "COWL": f"{folder}/bin/cowl", **(environment or {})}
+    programs = {"COWL_BUILD": folder, "COWL": folder / "bin/cowl", "MEMORY_SERVER": folder / "tests/nbd/memory_server"}
+    environment = {**{name: str(path) for name, path in programs.items()}, **(environment or {})}
     status = run_logged(stage, command, stage.minutes_max, environment, on_line)
     lost = (plan[0] if plan else 0) - count.passed - count.failed - count.skipped
     if lost > 0 or (status != 0 and not count.failed):
