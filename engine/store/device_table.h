@@ -1,0 +1,61 @@
+// device_table.h: the devices that verbs work on or clients have open, by name.
+// Threads: any but the loops, where nothing may block. Each device has a gate: whoever changes, opens or closes it holds that.
+// Ownership: a Disk is open until it is closed through the store (store_impl.h); an entry lives for as long as somebody has it.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "catalog/rows.h"
+#include "device/block_device.h"
+#include "store/loop_pool.h"
+#include "store/reaper.h"
+#include "store/users.h"
+
+namespace cowl {
+
+class CowDevice;
+class RawDevice;
+
+// A disk that is open, on one loop.
+struct Disk {
+  LoopSlot* slot = nullptr;
+  std::unique_ptr<BlockDevice> device;  // used and destroyed on the loop
+  CowDevice* cow = nullptr;             // the same, where it is a copy-on-write device
+  RawDevice* raw = nullptr;             // or a volume
+  HeldLayers::Hold hold;                // of an image: keeps its layer
+};
+
+struct DeviceEntry {
+  std::mutex gate;
+  std::shared_ptr<Disk> disk;  // guarded by gate; null: closed
+  UserList users;
+};
+
+// A device whose gate is held.
+struct LockedDevice {
+  std::shared_ptr<DeviceEntry> entry;
+  std::unique_lock<std::mutex> gate;
+  DeviceRow row;
+};
+
+class DeviceTable {
+ public:
+  // Waits for the gate. The row is not filled in.
+  LockedDevice Lock(const std::string& name);
+  // The entry follows its device to another name, or is forgotten with it. REQUIRES: the gate is held.
+  void Rename(const std::string& old_name, const std::string& new_name);
+  void Erase(const std::string& name);
+  // Those that are known by now, to be asked without their gate; null when there is none.
+  std::shared_ptr<DeviceEntry> Find(const std::string& name);
+  std::vector<std::string> Names();
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<std::string, std::shared_ptr<DeviceEntry>> entries_;  // guarded by mutex_
+};
+
+}  // namespace cowl

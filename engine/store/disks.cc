@@ -1,0 +1,218 @@
+// disks.cc: opening a device when somebody needs its content, and closing it when nobody does any more.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "device/cow_device.h"
+#include "device/raw_device.h"
+#include "overlay/overlay.h"
+#include "store/disk.h"
+#include "store/store_impl.h"
+
+namespace cowl {
+namespace {
+
+constexpr std::chrono::seconds kDisconnectPatience{10};
+
+using OverlayOr = absl::StatusOr<std::unique_ptr<Overlay>>;
+
+// What a device needs to make its overlay at the first write.
+struct OverlayMaker {
+  LoopSlot* slot;
+  Catalog* catalog;
+  std::string layers_path;
+  Overlay::NewOptions options;
+};
+
+// The file is durable before the row says that it exists.
+Task<OverlayOr> MakeOverlay(const OverlayMaker& maker) {
+  const std::string name = DataFileName(maker.options.id);
+  // One from an attempt that failed half-way: no row says that it holds anything.
+  maker.slot->storage->Remove(name).IgnoreError();
+  OverlayOr overlay = co_await Overlay::Create(maker.slot->loop(), *maker.slot->storage, maker.options);
+  if (!overlay.ok()) co_return overlay.status();
+  absl::Status status;
+  const std::function<void()> record = [&maker, &status] {
+    status = SyncPath(maker.layers_path);
+    if (!status.ok()) return;
+    status = maker.catalog->Write([&](CatalogEdits& edits) { return edits.MarkOverlayWritten(maker.options.id); });
+  };
+  co_await Offload(maker.slot->loop(), record);
+  if (status.ok()) co_return overlay;
+  // Nothing was appended to it: it goes as it came.
+  const absl::Status closed = co_await (*overlay)->Close();
+  static_cast<void>(closed);
+  overlay->reset();
+  maker.slot->storage->Remove(name).IgnoreError();
+  co_return status;
+}
+
+Task<absl::Status> OpenCow(LoopSlot& slot, const DeviceRow& row, std::shared_ptr<const ChainMap> chain, CowDeviceOptions options,
+                           Disk& disk) {
+  std::unique_ptr<Overlay> overlay;
+  if (row.overlay_written) {
+    OverlayOr opened = co_await Overlay::Open(slot.loop(), *slot.storage, row.overlay, OpenMode::kReadWrite, false);
+    if (!opened.ok()) co_return opened.status();
+    overlay = *std::move(opened);
+  }
+  auto device = std::make_unique<CowDevice>(*slot.files, std::move(chain), std::move(overlay), std::move(options));
+  disk.cow = device.get();
+  disk.device = std::move(device);
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> OpenVolume(LoopSlot& slot, const DeviceRow& row, Disk& disk) {
+  const std::string name = absl::StrCat(kVolumesFolder, "/", row.volume_file);
+  absl::StatusOr<std::unique_ptr<File>> file = slot.storage->Open(name, OpenMode::kReadWrite);
+  if (!file.ok()) co_return file.status();
+  const absl::StatusOr<uint64_t> file_bytes = (*file)->SizeBytes();
+  if (!file_bytes.ok()) co_return file_bytes.status();
+  if (*file_bytes < row.size_bytes) {
+    co_return DataLoss(absl::StrCat((*file)->path(), ": is ", *file_bytes, " bytes long, and its volume ", row.size_bytes,
+                                    ": it was truncated"));
+  }
+  auto device = std::make_unique<RawDevice>(*std::move(file), row.size_bytes, /*read_only=*/false);
+  disk.raw = device.get();
+  disk.device = std::move(device);
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> CloseOnLoop(std::shared_ptr<Disk> disk) {
+  absl::Status status;
+  if (disk->cow != nullptr) {
+    status = co_await disk->cow->Close();
+  } else if (disk->device != nullptr && !disk->device->read_only()) {
+    status = co_await disk->device->Flush();
+  }
+  disk->device.reset();
+  co_return status;
+}
+
+}  // namespace
+
+absl::StatusOr<LockedDevice> StoreImpl::LockDevice(const std::string& name) {
+  LockedDevice device = devices_.Lock(name);
+  const absl::Status status = catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(device.row, queries.FindDevice(name));
+    return absl::OkStatus();
+  });
+  if (!status.ok()) {
+    devices_.Erase(name);
+    return status;
+  }
+  return device;
+}
+
+absl::Status StoreImpl::EnsureOpen(LockedDevice& device) {
+  if (device.entry->disk != nullptr) return absl::OkStatus();
+  if (!device.row.pending_overlay.IsNil()) {
+    COWL_RETURN_IF_ERROR(RecoverPending(device.row));
+    COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) { return q.FindDevice(device.row.name); }));
+  }
+  COWL_ASSIGN_OR_RETURN(device.entry->disk, OpenDevice(device.row));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const ChainMap>> StoreImpl::LoadChain(LoopSlot& slot, const Uuid& top) {
+  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain,
+                        Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(top); }));
+  return chains_.Load(slot, chain);
+}
+
+absl::StatusOr<CowDeviceOptions> StoreImpl::OptionsFor(const DeviceRow& row, LoopSlot& slot) {
+  CowDeviceOptions options;
+  options.name = absl::StrCat("device ", row.name);
+  options.size_bytes = row.size_bytes;
+  options.cap_blocks = BlocksFloor(row.cap_bytes);
+  COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes, Read<uint64_t>([&](CatalogQueries& q) { return StoredBelow(q, row); }));
+  options.stored_below_blocks = BlocksFloor(below_bytes);
+  const auto maker = std::make_shared<const OverlayMaker>(
+      OverlayMaker{&slot, catalog_.get(), paths_.Of(kLayersFolder), {row.overlay, row.base_layer, row.size_bytes}});
+  options.make_overlay = [maker] { return MakeOverlay(*maker); };
+  return options;
+}
+
+absl::StatusOr<std::shared_ptr<Disk>> StoreImpl::OpenDevice(const DeviceRow& row) {
+  auto disk = std::make_shared<Disk>();
+  COWL_ASSIGN_OR_RETURN(disk->slot, loops_.Enter());
+  const absl::Status status = OpenDeviceOn(*disk->slot, row, *disk);
+  if (status.ok()) return disk;
+  loops_.Leave(disk->slot);
+  return Annotate(status, absl::StrCat("device ", row.name));
+}
+
+absl::Status StoreImpl::OpenDeviceOn(LoopSlot& slot, const DeviceRow& row, Disk& disk) {
+  if (row.kind == DeviceRow::Kind::kVolume) return RunOn(slot.loop(), OpenVolume(slot, row, disk));
+  // Shared until the overlay is open, so that no layer of the chain is merged away meanwhile.
+  std::shared_lock lock(files_mutex_);
+  COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain, LoadChain(slot, row.base_layer));
+  COWL_ASSIGN_OR_RETURN(CowDeviceOptions options, OptionsFor(row, slot));
+  return RunOn(slot.loop(), OpenCow(slot, row, std::move(chain), std::move(options), disk));
+}
+
+absl::StatusOr<std::shared_ptr<Disk>> StoreImpl::OpenImage(const ImageRow& image) {
+  auto disk = std::make_shared<Disk>();
+  std::shared_lock lock(files_mutex_);
+  disk->hold = held_.Take(image.layer);
+  COWL_ASSIGN_OR_RETURN(const LayerRow top, Read<LayerRow>([&](CatalogQueries& q) { return q.FindLayer(image.layer); }));
+  COWL_ASSIGN_OR_RETURN(disk->slot, loops_.Enter());
+  absl::StatusOr<std::shared_ptr<const ChainMap>> chain = LoadChain(*disk->slot, image.layer);
+  if (!chain.ok()) {
+    loops_.Leave(disk->slot);
+    return Annotate(chain.status(), absl::StrCat("image ", image.ToString()));
+  }
+  CowDeviceOptions options;
+  options.name = absl::StrCat("image ", image.ToString());
+  options.size_bytes = top.size_bytes;
+  options.read_only = true;
+  auto device = std::make_unique<CowDevice>(*disk->slot->files, *std::move(chain), nullptr, std::move(options));
+  disk->cow = device.get();
+  disk->device = std::move(device);
+  return disk;
+}
+
+absl::Status StoreImpl::DestroyDisk(std::shared_ptr<Disk> disk) {
+  const absl::Status status = RunOn(disk->slot->loop(), CloseOnLoop(disk));
+  loops_.Leave(disk->slot);
+  return status;
+}
+
+// REQUIRES: the gate is held, nobody uses it.
+absl::Status StoreImpl::CloseDisk(DeviceEntry& entry) {
+  if (entry.disk == nullptr) return absl::OkStatus();
+  return DestroyDisk(std::exchange(entry.disk, nullptr));
+}
+
+void StoreImpl::CloseSoon(std::shared_ptr<DeviceEntry> entry) {
+  worker_.Post([this, entry = std::move(entry)] {
+    std::lock_guard gate(entry->gate);
+    if (!entry->users.empty()) return;
+    const absl::Status status = CloseDisk(*entry);
+    if (!status.ok()) Warn("closing a device", status);
+  });
+}
+
+void StoreImpl::DestroySoon(std::shared_ptr<Disk> disk) {
+  worker_.Post([this, disk = std::move(disk)]() mutable {
+    DestroyDisk(disk).IgnoreError();  // an image: nothing that could be lost
+    disk.reset();                     // no layer is held any more
+    ReapSoon();
+  });
+}
+
+absl::Status StoreImpl::RequireUnused(LockedDevice& device, bool force) {
+  const std::vector<std::string> clients = device.entry->users.Clients();
+  if (clients.empty()) return absl::OkStatus();
+  const std::string what = absl::StrCat("device ", device.row.name);
+  if (!force) return InUse(what, clients);
+  return device.entry->users.DisconnectAll(what, kDisconnectPatience);
+}
+
+UserList& StoreImpl::ImageUsers(const std::string& image) {
+  std::lock_guard lock(image_users_mutex_);
+  std::unique_ptr<UserList>& users = image_users_[image];
+  if (users == nullptr) users = std::make_unique<UserList>();
+  return *users;
+}
+
+}  // namespace cowl

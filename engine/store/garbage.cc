@@ -1,0 +1,66 @@
+// garbage.cc: the part of the reaper that looks for what crashes left: files that no row names, and blocks that no map names.
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "store/disk.h"
+#include "store/reaper.h"
+
+namespace cowl {
+namespace {
+
+constexpr char kDataSuffix[] = ".cowl";
+constexpr char kVolumeSuffix[] = ".raw";
+
+}  // namespace
+
+absl::StatusOr<uint64_t> Reaper::RemoveUnnamedFiles() {
+  // Whoever makes a file before its row holds the mutex shared until the row is there.
+  std::unique_lock lock(files_mutex_);
+  std::unordered_set<std::string> data_files;
+  std::unordered_set<std::string> volumes;
+  COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(const std::unordered_set<Uuid> named, queries.NamedFiles());
+    for (const Uuid& id : named) data_files.insert(id.ToString() + kDataSuffix);
+    COWL_ASSIGN_OR_RETURN(const std::vector<std::string> volume_files, queries.VolumeFiles());
+    volumes.insert(volume_files.begin(), volume_files.end());
+    return absl::OkStatus();
+  }));
+  COWL_ASSIGN_OR_RETURN(const uint64_t data_bytes, RemoveUnnamedIn(kLayersFolder, kDataSuffix, data_files));
+  COWL_ASSIGN_OR_RETURN(const uint64_t volume_bytes, RemoveUnnamedIn(kVolumesFolder, kVolumeSuffix, volumes));
+  return data_bytes + volume_bytes;
+}
+
+// Files with other endings are not ours to remove; check reports them.
+absl::StatusOr<uint64_t> Reaper::RemoveUnnamedIn(const std::string& folder, const std::string& suffix,
+                                                 const std::unordered_set<std::string>& named) {
+  COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(folder)));
+  uint64_t freed_bytes = 0;
+  for (const std::string& name : names) {
+    if (!name.ends_with(suffix) || named.contains(name)) continue;
+    const std::string path = paths_.Of(folder) + "/" + name;
+    const uint64_t bytes = DiskBytesOf(path);
+    COWL_RETURN_IF_ERROR(RemovePath(path));
+    freed_bytes += bytes;
+  }
+  return freed_bytes;
+}
+
+absl::StatusOr<uint64_t> Reaper::CollectGarbage() {
+  COWL_ASSIGN_OR_RETURN(const uint64_t unnamed_bytes, Run());
+  COWL_ASSIGN_OR_RETURN(const uint64_t file_bytes, RemoveUnnamedFiles());
+  std::vector<Uuid> files;
+  COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(files, queries.LayerFiles());
+    return absl::OkStatus();
+  }));
+  uint64_t punched_bytes = 0;
+  for (const Uuid& file : files) {
+    COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
+    COWL_ASSIGN_OR_RETURN(const uint64_t bytes, PunchFile(*slot, file));
+    punched_bytes += bytes;
+  }
+  return unnamed_bytes + file_bytes + punched_bytes;
+}
+
+}  // namespace cowl

@@ -1,0 +1,12 @@
+// owner.h: names this process so that another, later, can tell whether it still lives: process id, its start, the boot.
+// Threads: any. Errors: none; what cannot be told is taken for alive.
+#pragma once
+
+#include <string>
+
+namespace cowl {
+
+std::string ThisOwner();
+bool OwnerLives(const std::string& owner);
+
+}  // namespace cowl

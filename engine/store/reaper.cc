@@ -1,0 +1,228 @@
+#include "store/reaper.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "base/status.h"
+#include "base/units.h"
+#include "store/disk.h"
+
+namespace cowl {
+namespace {
+
+// The catalog's note of files whose dead blocks are still to be given back: their ids, separated by spaces.
+constexpr char kReclaimSetting[] = "reclaim";
+
+absl::StatusOr<std::set<Uuid>> NotedFiles(CatalogQueries& queries) {
+  COWL_ASSIGN_OR_RETURN(const std::string text, queries.Setting(kReclaimSetting));
+  std::set<Uuid> files;
+  for (const absl::string_view part : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+    const std::optional<Uuid> id = Uuid::Parse(Std(part));
+    if (!id) return DataLoss(absl::StrCat("catalog: setting ", kReclaimSetting, " holds \"", part, "\", which is no id"));
+    files.insert(*id);
+  }
+  return files;
+}
+
+absl::Status NoteFiles(CatalogEdits& edits, const std::set<Uuid>& files) {
+  const std::string text = absl::StrJoin(files, " ", [](std::string* out, const Uuid& id) { *out += id.ToString(); });
+  return edits.SetSetting(kReclaimSetting, text);
+}
+
+// Without data files that no extent names, and, where nothing lies below, without zeros.
+FileMap Compacted(const FileMap& map, bool has_parent) {
+  std::vector<uint32_t> numbers(map.files.size(), 0);
+  FileMap compact;
+  compact.files = {map.files.front()};
+  ExtentArrayBuilder builder;
+  for (const Extent& extent : map.extents.extents()) {
+    if (!extent.is_data()) {
+      if (has_parent) builder.Add({extent.start(), extent.length(), Segment::Kind::kZero, 0, 0});
+      continue;
+    }
+    uint32_t& number = numbers[extent.source()];
+    if (extent.source() != 0 && number == 0) {
+      number = static_cast<uint32_t>(compact.files.size());
+      compact.files.push_back(map.files[extent.source()]);
+    }
+    builder.Add({extent.start(), extent.length(), Segment::Kind::kData, number, extent.physical()});
+  }
+  compact.extents = builder.Build();
+  return compact;
+}
+
+BlockRanges RangesIn(const FileMap& map, const Uuid& file) {
+  BlockRanges ranges;
+  for (const Extent& extent : map.extents.extents()) {
+    if (extent.is_data() && map.files[extent.source()] == file) {
+      ranges.emplace_back(extent.physical(), extent.physical() + extent.length());
+    }
+  }
+  return ranges;
+}
+
+}  // namespace
+
+HeldLayers::Hold HeldLayers::Take(const Uuid& layer) {
+  std::lock_guard lock(mutex_);
+  ++counts_[layer];
+  return {this, layer};
+}
+
+bool HeldLayers::IsHeld(const Uuid& layer) {
+  std::lock_guard lock(mutex_);
+  return counts_.contains(layer);
+}
+
+void HeldLayers::Release(const Uuid& layer) {
+  std::lock_guard lock(mutex_);
+  if (--counts_[layer] == 0) counts_.erase(layer);
+}
+
+absl::StatusOr<uint64_t> Reaper::Run() {
+  uint64_t freed_bytes = 0;
+  while (true) {
+    COWL_ASSIGN_OR_RETURN(const std::optional<Job> job, NextJob());
+    if (!job) break;
+    COWL_RETURN_IF_ERROR(Do(*job));
+  }
+  COWL_ASSIGN_OR_RETURN(const uint64_t reclaimed_bytes, ReclaimNoted());
+  return freed_bytes + reclaimed_bytes;
+}
+
+// Readers outside the store open the layers below a pin one by one, by the list they were given: that list must stay true.
+absl::StatusOr<std::unordered_set<Uuid>> Reaper::Untouchable(CatalogQueries& queries) {
+  std::unordered_set<Uuid> layers;
+  COWL_ASSIGN_OR_RETURN(const std::vector<PinRow> pins, queries.Pins());
+  for (const PinRow& pin : pins) {
+    COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain, queries.Chain(pin.layer));
+    for (const LayerRow& layer : chain) layers.insert(layer.id);
+  }
+  return layers;
+}
+
+absl::StatusOr<std::optional<Reaper::Job>> Reaper::NextJob() {
+  std::optional<Job> job;
+  const absl::Status status = catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> unnamed, queries.UnnamedLayers());
+    if (unnamed.empty()) return absl::OkStatus();
+    COWL_ASSIGN_OR_RETURN(const std::unordered_set<Uuid> untouchable, Untouchable(queries));
+    // The newest first: deleting a chain from its top downwards merges nothing.
+    for (auto id = unnamed.rbegin(); id != unnamed.rend(); ++id) {
+      if (untouchable.contains(*id) || held_.IsHeld(*id)) continue;
+      COWL_ASSIGN_OR_RETURN(LayerRow layer, queries.FindLayer(*id));
+      COWL_ASSIGN_OR_RETURN(std::vector<LayerRow> children, queries.Children(*id));
+      job = Job{std::move(layer), std::move(children)};
+      if (job->children.empty()) return absl::OkStatus();
+    }
+    return absl::OkStatus();
+  });
+  COWL_RETURN_IF_ERROR(status);
+  return job;
+}
+
+absl::Status Reaper::Do(const Job& job) {
+  std::unique_lock lock(files_mutex_);
+  // Somebody may have come to hold it, or to pin it, before the lock was ours.
+  if (held_.IsHeld(job.layer.id)) return absl::OkStatus();
+  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
+  std::vector<LayerRow> changed;
+  std::vector<std::vector<Uuid>> files;
+  COWL_RETURN_IF_ERROR(RewriteChildren(*slot, job, &changed, &files));
+  const absl::Status status = catalog_.Write([&](CatalogEdits& edits) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(std::set<Uuid> noted, NotedFiles(edits));
+    COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> own, edits.FilesOf(job.layer.id));
+    noted.insert(own.begin(), own.end());
+    noted.insert(job.layer.id);
+    for (size_t i = 0; i < changed.size(); ++i) COWL_RETURN_IF_ERROR(edits.UpdateLayer(changed[i], files[i]));
+    COWL_RETURN_IF_ERROR(edits.RemoveLayer(job.layer.id));  // refused when somebody builds on it by now
+    return NoteFiles(edits, noted);
+  });
+  chains_.Forget(job.layer.id);
+  return status;
+}
+
+absl::Status Reaper::RewriteChildren(LoopSlot& slot, const Job& job, std::vector<LayerRow>* changed,
+                                     std::vector<std::vector<Uuid>>* files) {
+  if (job.children.empty()) return absl::OkStatus();
+  COWL_ASSIGN_OR_RETURN(const auto parent, LoadLayerMaps(slot, {job.layer}));
+  for (const LayerRow& child : job.children) {
+    COWL_ASSIGN_OR_RETURN(const auto map, LoadLayerMaps(slot, {child}));
+    FileMap merged = Compacted(MergeParentInto(*map[0], *parent[0]), !job.layer.parent.IsNil());
+    LayerRow row = child;
+    row.parent = job.layer.parent;
+    row.stored_bytes = BlockOffsetBytes(merged.extents.DataBlocks());
+    changed->push_back(std::move(row));
+    files->push_back(merged.files);
+    COWL_RETURN_IF_ERROR(RunOn(slot.loop(), RewriteMap(*slot.storage, DataFileName(child.id), std::move(merged), job.layer.parent)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> Reaper::ReclaimNoted() {
+  std::set<Uuid> noted;
+  COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(noted, NotedFiles(queries));
+    return absl::OkStatus();
+  }));
+  if (noted.empty()) return 0;
+  uint64_t freed_bytes = 0;
+  for (const Uuid& file : noted) {
+    COWL_ASSIGN_OR_RETURN(const uint64_t bytes, Reclaim(file));
+    freed_bytes += bytes;
+  }
+  COWL_RETURN_IF_ERROR(catalog_.Write([&](CatalogEdits& edits) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(std::set<Uuid> left, NotedFiles(edits));
+    for (const Uuid& file : noted) left.erase(file);
+    return NoteFiles(edits, left);
+  }));
+  return freed_bytes;
+}
+
+// Removes the file when no row names it, else punches what no map names.
+absl::StatusOr<uint64_t> Reaper::Reclaim(const Uuid& file) {
+  bool is_named = false;
+  COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(is_named, queries.IsNamedFile(file));
+    return absl::OkStatus();
+  }));
+  if (is_named) {
+    COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
+    return PunchFile(*slot, file);
+  }
+  const std::string path = paths_.DataFile(file);
+  const uint64_t bytes = DiskBytesOf(path);
+  COWL_RETURN_IF_ERROR(RemovePath(path));
+  return bytes;
+}
+
+absl::StatusOr<uint64_t> Reaper::PunchFile(LoopSlot& slot, const Uuid& file) {
+  std::vector<LayerRow> users;
+  BlockRanges live;
+  {
+    // While nobody rewrites a map: what is live now is all that ever will be.
+    std::shared_lock lock(files_mutex_);
+    COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
+      COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> ids, queries.LayersUsing(file));
+      for (const Uuid& id : ids) {
+        COWL_ASSIGN_OR_RETURN(LayerRow layer, queries.FindLayer(id));
+        users.push_back(std::move(layer));
+      }
+      return absl::OkStatus();
+    }));
+    if (users.empty()) return 0;  // an overlay's file: its slots are its own business
+    COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, users));
+    for (const auto& map : maps) {
+      const BlockRanges ranges = RangesIn(map->map, file);
+      live.insert(live.end(), ranges.begin(), ranges.end());
+    }
+  }
+  return RunOn(slot.loop(), PunchDead(*slot.storage, DataFileName(file), Normalized(std::move(live))));
+}
+
+}  // namespace cowl

@@ -1,0 +1,24 @@
+#include "store/reserve.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/unique_fd.h"
+#include "store/disk.h"
+
+namespace cowl {
+
+bool Reserve::Spend() {
+  const uint64_t held_bytes = DiskBytesOf(path_);
+  return held_bytes > 0 && ::truncate(path_.c_str(), 0) == 0;
+}
+
+void Reserve::Refill() {
+  if (DiskBytesOf(path_) >= kBytes) return;
+  const UniqueFd fd(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  const absl::StatusOr<HostSpace> space = SpaceOf(path_);
+  if (!fd.valid() || !space.ok() || space->free_bytes < 2 * kBytes) return;
+  if (::fallocate(fd.get(), 0, 0, kBytes) != 0 && ::ftruncate(fd.get(), 0) != 0) return;
+}
+
+}  // namespace cowl

@@ -1,0 +1,253 @@
+// store_impl.h: Store, wired from its parts. One file for each group of verbs:
+//   open.cc      opening, recovery, closing           names.cc    images, tags, renames, registering
+//   devices.cc   create, reset, resize, remove        seal.cc     snapshot, commit, clone, flatten, freeze
+//   disks.cc     opening and closing disks            exports.cc  the export table
+//   lists.cc, map_reports.cc, space.cc                reports     check.cc     check and repair
+//
+// Locks, in the order in which they are taken: a device's gate (device_table.h), files_mutex_, the catalog's own. files_mutex_ is
+// held shared by whoever reads layer maps from files, or has made files that no row names yet; the reaper and the search for
+// garbage take it exclusively. The worker thread closes disks that lost their last user and runs the reaper.
+// Threads: as Store. What a loop releases is closed by the worker, never on the loop.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "catalog/catalog.h"
+#include "cowl/names.h"
+#include "cowl/store.h"
+#include "device/cow_device.h"
+#include "device/export_table.h"
+#include "store/chain_cache.h"
+#include "store/device_table.h"
+#include "store/disk_map.h"
+#include "store/exports.h"
+#include "store/loop_pool.h"
+#include "store/paths.h"
+#include "store/reaper.h"
+#include "store/reserve.h"
+#include "store/store_lock.h"
+#include "store/worker.h"
+
+namespace cowl {
+
+// What the catalog alone says of a device.
+DeviceInfo InfoOf(const DeviceRow& row);
+
+// FailedPrecondition for a volume, with the reason: it cannot be VERB.
+absl::Status RequireOverlay(const DeviceRow& row, std::string_view verb);
+
+// Trouble that no caller is there to be told about.
+void Warn(const std::string& doing, const absl::Status& status);
+
+class StoreImpl : public Store {
+ public:
+  static absl::StatusOr<std::unique_ptr<StoreImpl>> Open(const std::string& directory, const StoreOptions& options);
+  ~StoreImpl() override;
+
+  const std::string& directory() const override { return paths_.root; }
+
+  absl::StatusOr<std::vector<ImageInfo>> Images() override;
+  absl::StatusOr<std::vector<DeviceInfo>> Devices() override;
+  absl::StatusOr<InspectInfo> Inspect(const std::string& name) override;
+  absl::StatusOr<std::vector<LayerInfo>> History(const std::string& image) override;
+  absl::StatusOr<std::vector<TreeNode>> Tree() override;
+  absl::StatusOr<DiskUsage> Usage() override;
+  absl::StatusOr<std::vector<MapEntry>> Map(const std::string& name) override;
+  absl::StatusOr<std::vector<DiffEntry>> Diff(const std::string& a, const std::string& b) override;
+
+  absl::StatusOr<DeviceInfo> Create(const std::string& image, const std::string& name, const CreateOptions& options) override;
+  absl::StatusOr<DeviceInfo> CreateEmpty(const std::string& name, const CreateOptions& options) override;
+  absl::StatusOr<DeviceInfo> CreateVolume(const std::string& name, uint64_t size_bytes) override;
+  absl::StatusOr<DeviceInfo> Clone(const std::string& device, const std::string& name) override;
+  absl::Status Reset(const std::string& device, bool force) override;
+  absl::Status Resize(const std::string& device, uint64_t size_bytes, bool force) override;
+  absl::Status RemoveDevice(const std::string& device, bool force) override;
+
+  absl::StatusOr<SealInfo> Snapshot(const std::string& device, const std::string& image, bool force) override;
+  absl::StatusOr<SealInfo> Commit(const std::string& device, const std::string& image, bool force) override;
+  absl::StatusOr<SealInfo> Flatten(const std::string& image, const std::string& new_image, bool force,
+                                   const Progress& progress) override;
+  absl::Status Tag(const std::string& image, const std::string& new_image, bool force) override;
+  absl::Status RemoveImage(const std::string& image, bool force) override;
+  absl::Status Rename(const std::string& old_name, const std::string& new_name, bool force) override;
+
+  absl::Status CheckFree(const std::string& image, bool force) override;
+  absl::StatusOr<ImageInfo> Register(const std::string& image, const StagedLayer& staged, bool force) override;
+  absl::StatusOr<FrozenView> Freeze(const std::string& name) override;
+  absl::Status Release(const std::string& token) override;
+
+  absl::StatusOr<uint64_t> CollectGarbage() override;
+  absl::StatusOr<CheckReport> Check(const std::string& name, bool data, bool repair, const Progress& progress) override;
+
+  ExportTable& exports() override { return exports_; }
+  void SetDefaultExport(const std::string& name) override { exports_.SetDefault(name); }
+
+ private:
+  friend class StoreExports;
+
+  // A name as the user gave it: a device, or an image and the layer it means now.
+  struct Named {
+    std::optional<DeviceRow> device;
+    std::optional<ImageRow> image;
+  };
+
+  StoreImpl(StorePaths paths, const StoreOptions& options, StoreLock lock, std::unique_ptr<Catalog> catalog, IoBackend backend,
+            int threads);
+
+  // open.cc
+  absl::Status Recover();
+  absl::Status ForgetDeadPins();
+  absl::Status RequireWritable() const;
+
+  // recover.cc
+  absl::Status RecoverPending(const DeviceRow& row);
+  absl::StatusOr<bool> MustGoForward(LoopSlot& slot, const DeviceRow& row);
+
+  // Catalog::Read and Write for work that gives a value.
+  template <typename T>
+  absl::StatusOr<T> Read(const std::function<absl::StatusOr<T>(CatalogQueries&)>& work);
+  template <typename T>
+  absl::StatusOr<T> Write(const std::function<absl::StatusOr<T>(CatalogEdits&)>& work);
+
+  // names.cc
+  absl::StatusOr<Named> Resolve(const std::string& name);
+  static absl::StatusOr<Named> ResolveIn(CatalogQueries& queries, const std::string& name);
+  absl::StatusOr<ImageRow> FindImage(const std::string& image);
+  absl::Status RenameImage(const ImageName& old_name, const std::string& new_name, bool force);
+  absl::Status RenameDevice(const std::string& old_name, const std::string& new_name, bool force);
+
+  // devices.cc
+  absl::StatusOr<DeviceInfo> AddDevice(const std::string& name, const std::function<absl::StatusOr<DeviceRow>(CatalogEdits&)>& make);
+  absl::StatusOr<std::string> NumberedName(CatalogQueries& queries, const std::string& stem);
+  void RemoveDataFile(const Uuid& id);
+  absl::Status ResizeVolume(LockedDevice& device, uint64_t size_bytes);
+  absl::Status ZeroTail(LockedDevice& device, uint64_t size_bytes);
+
+  // Changes the device's row as it is now: clients of an open device change it, too (its first write).
+  absl::Status EditDevice(const std::string& name, const std::function<void(DeviceRow&)>& edit);
+
+  // seal.cc
+  // What becomes of a device's state once it is a layer, in the transaction that records the layer. `device` sits on it by then.
+  using Registration = std::function<absl::Status(CatalogEdits&, const DeviceRow& device, const Uuid& layer)>;
+  struct Sealed {
+    Uuid layer;
+    uint64_t pause_us = 0;
+  };
+  // A layer file that is complete, and what the catalog will say of it.
+  struct NewLayerRow {
+    LayerRow row;
+    std::vector<Uuid> files;
+  };
+  absl::StatusOr<LockedDevice> LockOverlay(const std::string& name, std::string_view verb);
+  absl::StatusOr<Sealed> SealState(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::StatusOr<FrozenView> ViewOf(const Uuid& top, uint64_t size_bytes, const std::string& token);
+  absl::StatusOr<bool> IsUnwritten(LockedDevice& device);
+  absl::StatusOr<Sealed> Seal(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::StatusOr<Sealed> SealOpen(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::StatusOr<Sealed> SealClosed(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::StatusOr<Sealed> SealUnwritten(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::Status SwitchToSuccessor(LockedDevice& device, const Uuid& successor, uint64_t* pause_us);
+  absl::Status FinishSwitched(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::Status InstallNewChain(LockedDevice& device);
+  absl::StatusOr<NewLayerRow> DescribeLayer(LoopSlot& slot, const Uuid& layer, const Uuid& parent);
+  absl::Status RecordSealed(const DeviceRow& device, const NewLayerRow& layer, const Registration& registration);
+  absl::Status DropPending(const DeviceRow& device);
+
+  // layers.cc
+  absl::Status AdoptLayer(LoopSlot& slot, const ImageName& image, const Uuid& id, const Uuid& parent, const std::string& created_by,
+                          bool force);
+  LayerInfo LayerInfoOf(const LayerRow& row) const;
+
+  // lists.cc
+  absl::StatusOr<ImageInfo> FindImageInfo(const ImageName& name);
+  DeviceInfo DescribeDevice(const DeviceRow& row, uint64_t below_bytes);
+  absl::StatusOr<uint64_t> OverlayBytes(const DeviceRow& row);
+
+  absl::Status AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices);  // space.cc
+
+  // check.cc
+  struct CheckRun;
+  absl::Status CheckCatalog(const std::string& name, CheckRun& run);
+  absl::Status CheckLayers(CheckRun& run);
+  absl::Status CheckDevice(const DeviceRow& row, CheckRun& run);
+  absl::Status CheckLeaks(CheckRun& run);
+  absl::Status Repair(CheckRun& run);
+
+  // map_reports.cc
+  absl::StatusOr<DiskMap> MapOf(const std::string& name);
+  absl::StatusOr<DiskMap> MapOfChainAt(LoopSlot& slot, const Uuid& top, uint64_t size_bytes, uint32_t top_depth);
+  absl::StatusOr<DiskMap> MapOfDevice(const std::string& name);
+  absl::StatusOr<DiskMap> MapOfOrigin(const std::string& name);
+
+  // disks.cc
+  absl::StatusOr<LockedDevice> LockDevice(const std::string& name);
+  absl::Status EnsureOpen(LockedDevice& device);
+  absl::Status CloseDisk(DeviceEntry& entry);
+  void CloseSoon(std::shared_ptr<DeviceEntry> entry);
+  void DestroySoon(std::shared_ptr<Disk> disk);
+  absl::Status RequireUnused(LockedDevice& device, bool force);
+  absl::StatusOr<std::shared_ptr<Disk>> OpenDevice(const DeviceRow& row);
+  absl::Status OpenDeviceOn(LoopSlot& slot, const DeviceRow& row, Disk& disk);
+  absl::StatusOr<CowDeviceOptions> OptionsFor(const DeviceRow& row, LoopSlot& slot);
+  absl::StatusOr<std::shared_ptr<Disk>> OpenImage(const ImageRow& row);
+  absl::Status DestroyDisk(std::shared_ptr<Disk> disk);
+  absl::StatusOr<std::shared_ptr<const ChainMap>> LoadChain(LoopSlot& slot, const Uuid& top);
+  static absl::StatusOr<std::string> OriginOf(CatalogQueries& queries, const DeviceRow& row);
+  // Data of unnamed layers that are a device's own: what was sealed below it by clones.
+  static absl::StatusOr<uint64_t> StoredBelow(CatalogQueries& queries, const DeviceRow& row);
+  UserList& ImageUsers(const std::string& image);
+
+  // The reaper, run by the worker; waits for it for up to two seconds.
+  void ReapSoon();
+  void ReapAndWait();
+
+  const StorePaths paths_;
+  const StoreOptions options_;
+  const StoreLock lock_;
+  Reserve reserve_;
+  const std::unique_ptr<Catalog> catalog_;
+  LoopPool loops_;
+  ChainCache chains_;
+  HeldLayers held_;
+  std::shared_mutex files_mutex_;
+  Reaper reaper_;
+  DeviceTable devices_;
+  StoreExports exports_;
+
+  std::mutex image_users_mutex_;
+  std::unordered_map<std::string, std::unique_ptr<UserList>> image_users_;  // by NAME:TAG; guarded by image_users_mutex_
+  std::mutex numbers_mutex_;
+  std::unordered_map<std::string, uint64_t> next_number_;  // of NumberedName, by stem; guarded by numbers_mutex_
+  std::atomic<bool> reap_posted_ = false;
+  Worker worker_;  // last: ends before what it works on
+};
+
+template <typename T>
+absl::StatusOr<T> StoreImpl::Read(const std::function<absl::StatusOr<T>(CatalogQueries&)>& work) {
+  absl::StatusOr<T> result = absl::UnknownError("");
+  const absl::Status status = catalog_->Read([&](CatalogQueries& queries) {
+    result = work(queries);
+    return result.status();
+  });
+  if (!status.ok()) return status;
+  return result;
+}
+
+template <typename T>
+absl::StatusOr<T> StoreImpl::Write(const std::function<absl::StatusOr<T>(CatalogEdits&)>& work) {
+  absl::StatusOr<T> result = absl::UnknownError("");
+  const absl::Status status = catalog_->Write([&](CatalogEdits& edits) {
+    result = work(edits);
+    return result.status();
+  });
+  if (!status.ok()) return status;
+  return result;
+}
+
+}  // namespace cowl

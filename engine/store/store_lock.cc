@@ -1,0 +1,65 @@
+#include "store/store_lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+
+namespace cowl {
+namespace {
+
+constexpr std::chrono::milliseconds kRetryEvery{20};
+
+std::string DirectoryOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+// "process 42 (cowl)", as far as it can be told.
+std::string HolderOf(int fd) {
+  char text[24] = {};
+  const ssize_t got = ::pread(fd, text, sizeof(text) - 1, 0);
+  int pid = 0;
+  if (got <= 0 || !absl::SimpleAtoi(text, &pid) || pid <= 0) return "another process";
+  std::ifstream comm(absl::StrCat("/proc/", pid, "/comm"));
+  std::string name;
+  if (!std::getline(comm, name)) return "another process";
+  return absl::StrCat("process ", pid, " (", name, ")");
+}
+
+absl::Status WriteHolder(int fd, const std::string& path) {
+  const std::string text = absl::StrCat(::getpid(), "\n");
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, text.data(), text.size(), 0) < 0) {
+    // Only the message to others suffers; a full disk must not keep a store shut.
+    if (errno != ENOSPC && errno != EDQUOT) return ErrnoStatus(errno, "write", path);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<StoreLock> StoreLock::Take(const std::string& path, Kind kind, int wait_ms) {
+  const int mode = kind == Kind::kExclusive ? O_RDWR : O_RDONLY;
+  UniqueFd fd(::open(path.c_str(), mode | O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(errno, "open", path);
+  const int operation = (kind == Kind::kExclusive ? LOCK_EX : LOCK_SH) | LOCK_NB;
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
+  while (::flock(fd.get(), operation) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return ErrnoStatus(errno, "lock", path);
+    if (std::chrono::steady_clock::now() >= give_up) {
+      return Unavailable(absl::StrCat("store ", DirectoryOf(path), ": ", HolderOf(fd.get()),
+                                      " has it open; wait for it, or end it"));
+    }
+    std::this_thread::sleep_for(kRetryEvery);
+  }
+  if (kind == Kind::kExclusive) COWL_RETURN_IF_ERROR(WriteHolder(fd.get(), path));
+  return StoreLock(std::move(fd));
+}
+
+}  // namespace cowl

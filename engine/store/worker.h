@@ -1,0 +1,37 @@
+// worker.h: one thread that does the store's housekeeping after the verbs that cause it: closing devices nobody uses any more,
+// freeing what nobody refers to. Threads: Post and Wait from any but its own. Ownership: the destructor runs what is queued.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+namespace cowl {
+
+class Worker {
+ public:
+  Worker() = default;
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Runs `work` after all that was posted before. The thread starts with the first.
+  void Post(std::function<void()> work);
+  // Until nothing is queued or running, or `patience` has passed; false then.
+  bool Wait(std::chrono::milliseconds patience);
+
+ private:
+  void Run();
+
+  std::mutex mutex_;  // guards all below
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> queue_;
+  bool busy_ = false;
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+}  // namespace cowl
