@@ -53,10 +53,12 @@ inline absl::Status Unimplemented(const std::string& m) { return absl::Unimpleme
     absl::Status cowl_status = (expression);                    \
     if (!cowl_status.ok()) return cowl_status;                  \
   } while (0)
-#define COWL_ASSIGN_OR_RETURN(declaration, expression)                             \
-  auto COWL_CONCAT(cowl_or_, __LINE__) = (expression);                             \
-  if (!COWL_CONCAT(cowl_or_, __LINE__).ok()) return COWL_CONCAT(cowl_or_, __LINE__).status(); \
-  declaration = *std::move(COWL_CONCAT(cowl_or_, __LINE__))
+#define COWL_ASSIGN_OR_RETURN(declaration, expression) \
+  COWL_ASSIGN_OR_RETURN_AS(COWL_CONCAT(cowl_or_, __COUNTER__), declaration, expression)
+#define COWL_ASSIGN_OR_RETURN_AS(result, declaration, expression) \
+  auto result = (expression);                                     \
+  if (!result.ok()) return result.status();                       \
+  declaration = *std::move(result)
 
 // In coroutines. `expression` may hold co_await.
 #define COWL_CO_RETURN_IF_ERROR(expression)                     \
@@ -64,7 +66,9 @@ inline absl::Status Unimplemented(const std::string& m) { return absl::Unimpleme
     absl::Status cowl_status = (expression);                    \
     if (!cowl_status.ok()) co_return cowl_status;               \
   } while (0)
-#define COWL_CO_ASSIGN_OR_RETURN(declaration, expression)                          \
-  auto COWL_CONCAT(cowl_or_, __LINE__) = (expression);                             \
-  if (!COWL_CONCAT(cowl_or_, __LINE__).ok()) co_return COWL_CONCAT(cowl_or_, __LINE__).status(); \
-  declaration = *std::move(COWL_CONCAT(cowl_or_, __LINE__))
+#define COWL_CO_ASSIGN_OR_RETURN(declaration, expression) \
+  COWL_CO_ASSIGN_OR_RETURN_AS(COWL_CONCAT(cowl_or_, __COUNTER__), declaration, expression)
+#define COWL_CO_ASSIGN_OR_RETURN_AS(result, declaration, expression) \
+  auto result = (expression);                                        \
+  if (!result.ok()) co_return result.status();                       \
+  declaration = *std::move(result)

@@ -34,15 +34,15 @@ void LoopBase::Wake() {
 }
 
 void LoopBase::Post(std::function<void()> work) {
-  bool first;
-  {
-    std::lock_guard lock(posted_mutex_);
-    first = posted_.empty();
-    posted_.push_back(std::move(work));
-    has_posted_.store(true, std::memory_order_release);
-  }
   // Whoever fills an empty queue wakes the loop; on the loop itself the next turn looks anyway.
-  if (first && !OnLoop()) Wake();
+  const bool is_elsewhere = !OnLoop();
+  // The wake-up stays under the lock: once the loop has taken the work, it may end, and nothing
+  // here may touch it any more.
+  std::lock_guard lock(posted_mutex_);
+  const bool is_first = posted_.empty();
+  posted_.push_back(std::move(work));
+  has_posted_.store(true, std::memory_order_release);
+  if (is_first && is_elsewhere) Wake();
 }
 
 bool LoopBase::OnLoop() const { return loop_of_this_thread == this; }

@@ -90,8 +90,7 @@ class LoopBase : public IoLoop {
   std::vector<Endable*> endables_;
   std::vector<std::function<void()>> running_;  // keeps its capacity from turn to turn
 
-  // Any thread. `woken_` (guarded): a wake-up is under way, so that a thousand Posts cost one
-  // system call.
+  // Any thread; posted_ guarded by posted_mutex_.
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;
   std::atomic<bool> has_posted_{false};

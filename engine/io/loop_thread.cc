@@ -18,7 +18,10 @@ LoopThread::LoopThread(std::unique_ptr<IoLoop> loop, const std::string& name)
         loop_->Run();
       }) {}
 
-LoopThread::~LoopThread() {
+LoopThread::~LoopThread() { Join(); }
+
+void LoopThread::Join() {
+  if (!thread_.joinable()) return;
   loop_->Stop();
   thread_.join();
 }

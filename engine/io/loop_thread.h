@@ -26,6 +26,10 @@ class LoopThread {
 
   IoLoop& loop() { return *loop_; }
 
+  // Stops the loop, waits for its drain and joins, as the destructor does; the loop itself stays
+  // for what still refers to it.
+  void Join();
+
  private:
   const std::unique_ptr<IoLoop> loop_;
   std::thread thread_;

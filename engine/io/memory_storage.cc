@@ -1,7 +1,9 @@
 #include "io/memory_storage.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "base/units.h"
@@ -11,31 +13,10 @@ namespace {
 
 using Content = MemoryStorage::Content;
 
-void PunchContent(Content& content, uint64_t offset_bytes, uint64_t length_bytes) {
-  const uint64_t end = std::min(offset_bytes + length_bytes, content.size_bytes);
-  while (offset_bytes < end) {
-    const uint64_t page = offset_bytes / kBlockBytes;
-    const uint64_t within = offset_bytes % kBlockBytes;
-    const uint64_t count = std::min<uint64_t>(kBlockBytes - within, end - offset_bytes);
-    if (count == kBlockBytes) {
-      content.pages.erase(page);
-    } else if (auto found = content.pages.find(page); found != content.pages.end()) {
-      std::memset(found->second.data() + within, 0, count);
-    }
-    offset_bytes += count;
-  }
-}
-
-void TruncateContent(Content& content, uint64_t size_bytes) {
-  if (size_bytes < content.size_bytes) PunchContent(content, size_bytes, content.size_bytes - size_bytes);
-  content.pages.erase(content.pages.lower_bound(BlocksCeil(size_bytes)), content.pages.end());
-  content.size_bytes = size_bytes;
-}
-
 class MemoryFile : public File {
  public:
-  MemoryFile(std::string path, std::shared_ptr<Content> content)
-      : File(std::move(path)), content_(std::move(content)) {}
+  MemoryFile(std::string path, std::shared_ptr<Content> content, bool is_writable)
+      : File(std::move(path)), content_(std::move(content)), is_writable_(is_writable) {}
 
   absl::StatusOr<uint64_t> SizeBytes() const override { return content_->size_bytes; }
   absl::StatusOr<uint64_t> DiskBytes() const override { return content_->pages.size() * kBlockBytes; }
@@ -46,7 +27,22 @@ class MemoryFile : public File {
   }
 
  private:
+  // The same refusals as a real file's.
+  absl::Status Validate(const IoRequest& request) const {
+    constexpr uint64_t kFileBytesMax = std::numeric_limits<int64_t>::max();
+    uint64_t length = request.length_bytes;
+    for (const iovec& part : request.buffers) length += part.iov_len;
+    const bool is_read = request.op == IoRequest::Op::kRead;
+    if (request.offset_bytes > kFileBytesMax || length > kFileBytesMax - request.offset_bytes) {
+      if (is_read) return absl::OutOfRangeError(absl::StrCat("read ", path(), ": no file is that long"));
+      return ErrnoStatus(EFBIG, "write", path());
+    }
+    if (!is_writable_ && !is_read && request.op != IoRequest::Op::kSync) return ErrnoStatus(EBADF, "write", path());
+    return absl::OkStatus();
+  }
+
   absl::Status Execute(const IoRequest& request) {
+    COWL_RETURN_IF_ERROR(Validate(request));
     uint64_t offset = request.offset_bytes;
     switch (request.op) {
       case IoRequest::Op::kRead:
@@ -66,6 +62,7 @@ class MemoryFile : public File {
       case IoRequest::Op::kSync:
         return absl::OkStatus();
       case IoRequest::Op::kAllocate:
+        if (request.length_bytes == 0) return absl::OkStatus();
         content_->size_bytes = std::max(content_->size_bytes, offset + request.length_bytes);
         return absl::OkStatus();
       case IoRequest::Op::kPunchHole:
@@ -79,11 +76,13 @@ class MemoryFile : public File {
   }
 
   const std::shared_ptr<Content> content_;
+  const bool is_writable_;
 };
 
 }  // namespace
 
 absl::Status ReadContent(const Content& content, uint64_t offset_bytes, std::span<std::byte> into) {
+  if (into.empty()) return absl::OkStatus();
   if (offset_bytes > content.size_bytes || into.size() > content.size_bytes - offset_bytes) {
     return absl::OutOfRangeError(absl::StrCat("read of ", into.size(), " bytes at ", offset_bytes,
                                               " passes the end at ", content.size_bytes));
@@ -104,6 +103,7 @@ absl::Status ReadContent(const Content& content, uint64_t offset_bytes, std::spa
 }
 
 void WriteContent(Content& content, uint64_t offset_bytes, std::span<const std::byte> from) {
+  if (from.empty()) return;
   content.size_bytes = std::max(content.size_bytes, offset_bytes + from.size());
   while (!from.empty()) {
     const uint64_t within = offset_bytes % kBlockBytes;
@@ -116,6 +116,30 @@ void WriteContent(Content& content, uint64_t offset_bytes, std::span<const std::
   }
 }
 
+void PunchContent(MemoryStorage::Content& content, uint64_t offset_bytes, uint64_t length_bytes) {
+  if (offset_bytes >= content.size_bytes) return;
+  const uint64_t end = offset_bytes + std::min(length_bytes, content.size_bytes - offset_bytes);
+  // Over the pages that are there: a range may be far longer than what it holds.
+  auto page = content.pages.lower_bound(BlocksFloor(offset_bytes));
+  while (page != content.pages.end() && BlockOffsetBytes(page->first) < end) {
+    const uint64_t page_begin = BlockOffsetBytes(page->first);
+    const uint64_t from = std::max(offset_bytes, page_begin) - page_begin;
+    const uint64_t to = std::min<uint64_t>(end - page_begin, kBlockBytes);
+    if (from == 0 && to == kBlockBytes) {
+      page = content.pages.erase(page);
+    } else {
+      std::memset(page->second.data() + from, 0, to - from);
+      ++page;
+    }
+  }
+}
+
+void TruncateContent(MemoryStorage::Content& content, uint64_t size_bytes) {
+  if (size_bytes < content.size_bytes) PunchContent(content, size_bytes, content.size_bytes - size_bytes);
+  content.pages.erase(content.pages.lower_bound(BlocksCeil(size_bytes)), content.pages.end());
+  content.size_bytes = size_bytes;
+}
+
 absl::StatusOr<std::unique_ptr<File>> MemoryStorage::Open(const std::string& name, OpenMode mode) {
   auto found = files_->find(name);
   if (mode == OpenMode::kCreate) {
@@ -123,7 +147,7 @@ absl::StatusOr<std::unique_ptr<File>> MemoryStorage::Open(const std::string& nam
     found = files_->emplace(name, std::make_shared<Content>()).first;
   }
   if (found == files_->end()) return NotFound(absl::StrCat("open ", name, ": no such file"));
-  return std::make_unique<MemoryFile>(name, found->second);
+  return std::make_unique<MemoryFile>(name, found->second, mode != OpenMode::kRead);
 }
 
 absl::Status MemoryStorage::Remove(const std::string& name) {
@@ -146,6 +170,12 @@ absl::StatusOr<std::vector<std::string>> MemoryStorage::List(const std::string& 
     if (name.starts_with(prefix)) names.push_back(name.substr(prefix.size()));
   }
   return names;
+}
+
+MemoryStorage MemoryStorage::Clone() const {
+  MemoryStorage clone;
+  for (const auto& [name, content] : *files_) clone.files_->emplace(name, std::make_shared<Content>(*content));
+  return clone;
 }
 
 }  // namespace cowl

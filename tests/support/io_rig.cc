@@ -11,6 +11,10 @@ std::vector<RigKind> LoopRigs() {
           {"UringOnTmpfs", false, IoBackend::kUring, "/dev/shm"}};
 }
 
+std::vector<RigKind> BothLoops() {
+  return {{"Uring", false, IoBackend::kUring, ""}, {"Sync", false, IoBackend::kSync, ""}};
+}
+
 std::vector<RigKind> AllRigs() {
   std::vector<RigKind> rigs = LoopRigs();
   rigs.insert(rigs.begin(), {"Memory", true, IoBackend::kSync, ""});
@@ -35,5 +39,7 @@ IoRig::IoRig(const RigKind& kind) {
 }
 
 IoRig::~IoRig() = default;
+
+void IoRig::EndThread() { thread_->Join(); }
 
 }  // namespace cowl

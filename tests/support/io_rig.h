@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,11 @@ struct RigKind {
   std::string parent;  // of the directory; empty: the usual one
 };
 
+inline void PrintTo(const RigKind& kind, std::ostream* out) { *out << kind.name; }
+
 std::vector<RigKind> AllRigs();   // memory, uring and sync on the usual file system, uring on tmpfs
 std::vector<RigKind> LoopRigs();  // those with a thread
+std::vector<RigKind> BothLoops();  // one of each back end: for what has no file in it
 inline std::string RigName(const testing::TestParamInfo<RigKind>& info) { return info.param.name; }
 
 // A loop and a storage on it. Tests call from their own thread; Run carries the task over.
@@ -36,6 +40,8 @@ class IoRig {
   Loop& loop() { return *loop_; }
   IoLoop& io_loop() { return thread_->loop(); }  // not of a memory rig
   Storage& storage() { return *storage_; }
+  // Stops, drains and joins, the files still open. No Run after it.
+  void EndThread();
   std::string directory() const { return directory_ ? directory_->path() : ""; }
 
   template <typename T>

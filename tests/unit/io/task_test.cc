@@ -56,7 +56,9 @@ TEST(Task, PassesValuesAndErrorsUp) {
 }
 
 // A loop of awaits that never suspend must not grow the stack by a frame each, in no build.
-TEST(Task, AMillionAwaitsInARowNeedNoStack) { EXPECT_EQ(RunInline(SumOfMany(1'000'000)), 499'999'500'000u); }
+TEST(Task, AMillionAwaitsInARowNeedNoStack) {
+  EXPECT_EQ(RunInline(SumOfMany(1'000'000)), 499'999'500'000u);
+}
 
 TEST(Task, NestsDeeply) { EXPECT_EQ(RunInline(Nested(1000)), 1000); }
 

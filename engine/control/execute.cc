@@ -1,0 +1,63 @@
+#include "control/execute.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/status.h"
+#include "control/commands.h"
+#include "control/control_client.h"
+#include "control/session.h"
+#include "control/version.h"
+
+namespace cowl {
+namespace {
+
+// nullopt: no server.
+absl::StatusOr<std::optional<Json>> TryServer(const ExecuteTarget& target, const std::string& verb,
+                                              const Json& args, std::span<const int> fds,
+                                              const Progress& progress) {
+  COWL_ASSIGN_OR_RETURN(auto client, ControlClient::Connect(target.directory, ProgramVersion()));
+  if (!client) return std::optional<Json>();
+  COWL_ASSIGN_OR_RETURN(Json value, client->Call(verb, args, fds, progress, target.interrupted));
+  return std::optional<Json>(std::move(value));
+}
+
+absl::StatusOr<std::unique_ptr<Store>> OpenHere(const ExecuteTarget& target, bool reads_only) {
+  StoreOptions options;
+  // One short command: a loop's thread and no ring, so that it also works where the host forbids
+  // io_uring.
+  options.threads = 1;
+  options.io = "sync";
+  options.read_only = reads_only;
+  return Store::Open(target.directory, options);
+}
+
+absl::StatusOr<Json> RunHere(Store& store, const ExecuteTarget& target, const std::string& verb,
+                             const Json& args, std::span<const int> fds, const Progress& progress) {
+  Session session;
+  for (const int fd : fds) session.fds.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  session.progress = [&](uint64_t done, uint64_t total) {
+    if (target.interrupted && target.interrupted()) return false;
+    return !progress || progress(done, total);
+  };
+  return RunCommand(store, /*server=*/nullptr, verb, args, session);
+}
+
+}  // namespace
+
+absl::StatusOr<Json> Execute(const ExecuteTarget& target, const std::string& verb, const Json& args,
+                             std::span<const int> fds, const Progress& progress) {
+  COWL_ASSIGN_OR_RETURN(auto answered, TryServer(target, verb, args, fds, progress));
+  if (answered) return *std::move(answered);
+  auto store = OpenHere(target, ReadsOnly(verb, args));
+  if (store.ok()) return RunHere(**store, target, verb, args, fds, progress);
+  if (!absl::IsUnavailable(store.status())) return store.status();
+  // Open elsewhere: a server may have begun to listen since we asked.
+  COWL_ASSIGN_OR_RETURN(answered, TryServer(target, verb, args, fds, progress));
+  if (answered) return *std::move(answered);
+  return store.status();
+}
+
+}  // namespace cowl

@@ -1,0 +1,36 @@
+// lease_table.h: frozen states that clients of the server read: given back for a client that was
+// killed before it did so. Threads: any. Ownership: the store outlives it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "base/unique_fd.h"
+#include "cowl/store.h"
+
+namespace cowl {
+
+class LeaseTable {
+ public:
+  explicit LeaseTable(Store& store) : store_(store) {}
+  ~LeaseTable();  // gives all of them back
+
+  // `client_fd`: the connection of the process that took it. A client without a process number here
+  // is not watched.
+  void Add(const std::string& token, int client_fd);
+  void Forget(const std::string& token);
+  // Gives back what ended processes left.
+  void ReleaseOrphans();
+
+ private:
+  void Release(const std::string& token);
+
+  Store& store_;
+  std::mutex mutex_;
+  std::map<std::string, UniqueFd> holders_;  // pidfd by token
+};
+
+}  // namespace cowl

@@ -1,0 +1,102 @@
+#include "control/staging.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "base/uuid.h"
+
+namespace cowl {
+namespace {
+
+constexpr char kFolder[] = "staging";
+constexpr char kLockEnding[] = ".lock";
+
+std::string LockPathOf(const std::string& path) { return path + kLockEnding; }
+
+// The lock of a staged file. Invalid: somebody else has it, or may not be asked. With `make` a lock
+// file is made where there is none. A lock file that was removed between opening and locking it is
+// no lock: tried again.
+UniqueFd TryLock(const std::string& path, bool make) {
+  const std::string lock_path = LockPathOf(path);
+  while (true) {
+    const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (make ? O_CREAT : 0);
+    UniqueFd lock(::open(lock_path.c_str(), flags, 0600));
+    if (!lock.valid() || ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return UniqueFd();
+    struct stat locked {
+    }, named{};
+    if (::fstat(lock.get(), &locked) != 0) return UniqueFd();
+    const bool is_there = ::stat(lock_path.c_str(), &named) == 0;
+    if (is_there && named.st_ino == locked.st_ino && named.st_dev == locked.st_dev) return lock;
+  }
+}
+
+// Calls `visit(path, lock)` for every staged file that nobody holds.
+template <typename Visit>
+void ForEachAbandoned(const std::string& store, Visit visit) {
+  std::error_code error;
+  std::set<std::string> paths;
+  for (std::filesystem::directory_iterator entry(absl::StrCat(store, "/", kFolder), error), end;
+       !error && entry != end; entry.increment(error)) {
+    std::string path = entry->path().string();
+    if (path.ends_with(kLockEnding)) path.resize(path.size() - (sizeof(kLockEnding) - 1));
+    paths.insert(path);
+  }
+  for (const std::string& path : paths) {
+    UniqueFd lock = TryLock(path, /*make=*/false);
+    const bool has_no_lock = !lock.valid() && ::access(LockPathOf(path).c_str(), F_OK) != 0;
+    if (lock.valid() || has_no_lock) visit(path);
+  }
+}
+
+uint64_t DiskBytes(const std::string& path) {
+  struct stat found {};
+  return ::stat(path.c_str(), &found) == 0 ? static_cast<uint64_t>(found.st_blocks) * 512 : 0;
+}
+
+}  // namespace
+
+absl::StatusOr<StagedFile> StagedFile::Make(const std::string& store) {
+  std::string path = absl::StrCat(store, "/", kFolder, "/", Uuid::Random().ToString(), ".cowl");
+  UniqueFd lock = TryLock(path, /*make=*/true);
+  if (!lock.valid()) return ErrnoStatus(errno, "make a file in", absl::StrCat(store, "/", kFolder));
+  return StagedFile(std::move(path), std::move(lock));
+}
+
+StagedFile::~StagedFile() {
+  if (!lock_.valid()) return;
+  ::unlink(path_.c_str());
+  ::unlink(LockPathOf(path_).c_str());
+}
+
+Abandoned FindAbandoned(const std::string& store) {
+  Abandoned found;
+  ForEachAbandoned(store, [&](const std::string& path) {
+    ++found.file_count;
+    found.disk_bytes += DiskBytes(path);
+  });
+  return found;
+}
+
+Abandoned RemoveAbandoned(const std::string& store) {
+  Abandoned removed;
+  ForEachAbandoned(store, [&](const std::string& path) {
+    const uint64_t disk_bytes = DiskBytes(path);
+    std::error_code error;
+    const bool is_removed = std::filesystem::remove_all(path, error) > 0 && !error;
+    ::unlink(LockPathOf(path).c_str());
+    if (!is_removed) return;
+    ++removed.file_count;
+    removed.disk_bytes += disk_bytes;
+  });
+  return removed;
+}
+
+}  // namespace cowl

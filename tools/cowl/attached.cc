@@ -1,0 +1,35 @@
+#include "tools/cowl/attached.h"
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "cowl/names.h"
+
+namespace cowl {
+
+absl::StatusOr<AttachedMap> ListAttached(const std::string& store) {
+  COWL_ASSIGN_OR_RETURN(auto attachments, Attachments(store));
+  AttachedMap map;
+  for (Attachment& attachment : attachments) {
+    const std::string name = attachment.name;
+    map.emplace(name, std::move(attachment));
+  }
+  return map;
+}
+
+std::string WhereAttached(const Attachment& attachment) {
+  const std::string mounted =
+      attachment.mount.empty() ? "" : absl::StrCat(", mounted on ", attachment.mount);
+  return absl::StrCat("at ", attachment.device, mounted);
+}
+
+absl::Status LetGo(const std::string& store, const std::string& name, bool force) {
+  COWL_ASSIGN_OR_RETURN(const AttachedMap attached, ListAttached(store));
+  const auto found = attached.find(name);
+  if (found == attached.end()) return absl::OkStatus();
+  if (force) return Detach(store, name, /*force=*/true);
+  return FailedPrecondition(absl::StrCat(Quoted(name), " is attached ",
+                                         WhereAttached(found->second), ": cowl detach ", name,
+                                         " first, or use --force"));
+}
+
+}  // namespace cowl
