@@ -58,6 +58,15 @@ bool IsOurFuse(const Attachment& attachment) {
 
 FuseProcess ProcessOf(const Attachment& attachment) { return {attachment.fuse_pid, attachment.fuse_pid_started}; }
 
+// That process serves this file, by its command line: a pid alone proves nothing.
+bool IsOurProcess(const Attachment& attachment) {
+  if (!IsRunning(ProcessOf(attachment))) return false;
+  const absl::StatusOr<std::string> words = ReadTextFile("/proc/" + std::to_string(attachment.fuse_pid) + "/cmdline");
+  if (!words.ok()) return false;
+  const std::vector<std::string_view> split = SplitWords(*words, '\0');
+  return std::find(split.begin(), split.end(), attachment.fuse_file) != split.end();
+}
+
 absl::Status StartFile(Attachment* attachment) {
   if (mkdir(kRunFolder, 0700) != 0 && errno != EEXIST) return ErrnoStatus(errno, "mkdir", kRunFolder);
   const std::string& file = attachment->fuse_file;
@@ -131,7 +140,9 @@ absl::Status EndFuse(const Attachment& attachment, bool force) {
     if (!gone || error != 0) return ErrnoStatus(error, "unmount", file);
   }
   if (unlink(file) != 0 && errno != ENOENT) return ErrnoStatus(errno, "unlink", file);
-  if (!WaitForEnd(ProcessOf(attachment), force ? kForcedEndMsMax : kSettleMsMax)) EndProcess(ProcessOf(attachment));
+  if (IsOurProcess(attachment) && !WaitForEnd(ProcessOf(attachment), force ? kForcedEndMsMax : kSettleMsMax)) {
+    EndProcess(ProcessOf(attachment));
+  }
   return absl::OkStatus();
 }
 

@@ -25,7 +25,8 @@ absl::StatusCode CodeOf(int error_number) {
     case EDQUOT:
     case EMFILE:
     case ENFILE:
-    case ENOMEM: return absl::StatusCode::kResourceExhausted;
+    case ENOMEM:
+    case EFBIG: return absl::StatusCode::kResourceExhausted;
     case EINVAL:
     case ENAMETOOLONG: return absl::StatusCode::kInvalidArgument;
     case EBUSY:

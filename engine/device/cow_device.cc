@@ -425,7 +425,10 @@ Task<absl::Status> CowDevice::WriteZeroData(uint64_t offset_bytes, uint64_t leng
 Task<absl::Status> CowDevice::Close() {
   while (operations_ > 0) co_await operations_done_.Wait();
   if (overlay_ == nullptr) co_return absl::OkStatus();
-  co_return co_await overlay_->Close();
+  const absl::Status status = co_await overlay_->Close();
+  // One that was being sealed stays as a crash would leave it: the next opening rolls forward.
+  if (sealed_ != nullptr) co_await sealed_->EndBackground();
+  co_return status;
 }
 
 Task<absl::StatusOr<uint64_t>> CowDevice::SwitchOverlay(std::unique_ptr<Overlay> successor) {
@@ -437,12 +440,13 @@ Task<absl::StatusOr<uint64_t>> CowDevice::SwitchOverlay(std::unique_ptr<Overlay>
   while (changes_ > 0) co_await changes_done_.Wait();
   absl::StatusOr<SealMark> mark = co_await overlay_->Seal(successor->id());
   absl::Status status = mark.status();
+  // Nothing of the new one may be durable before the old one's seal is.
+  successor->SetPredecessor(overlay_);
   if (mark.ok()) status = co_await successor->Continue(*mark);
   if (status.ok()) {
-    // From here on the old overlay takes no more records, and nothing of the new one is durable before the old one's seal is.
+    // From here on the old overlay takes no more records.
     sealed_ = overlay_;
     overlay_ = std::move(successor);
-    overlay_->SetPredecessor(sealed_);
   }
   paused_ = false;
   const uint64_t pause_us = NowMicroseconds() - paused_at_us;

@@ -125,6 +125,17 @@ bool TakePayload(JournalRecord& record, size_t run_count, Reader& reader) {
 
 }  // namespace
 
+size_t EncodedBytes(const JournalRecord& record) {
+  switch (record.type) {
+    case JournalRecord::Type::kWrite:
+      return JournalRecord::kHeaderBytes + 8 + 8 * record.runs.size() + 8 * record.sums.size();
+    case JournalRecord::Type::kContinue:
+      return JournalRecord::kHeaderBytes + 32;
+    default:
+      return JournalRecord::kHeaderBytes + 16;
+  }
+}
+
 uint64_t EncodeRecord(const JournalRecord& record, uint64_t secret, std::vector<std::byte>& out) {
   const size_t at = out.size();
   Writer writer(out);

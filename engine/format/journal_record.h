@@ -54,6 +54,9 @@ struct JournalRecord {
   uint64_t peer_check = 0;
 };
 
+// How long the record is on disk.
+size_t EncodedBytes(const JournalRecord& record);
+
 // Appends the record to `out` and returns its check. REQUIRES: a kWrite has 1 to kBlocksMax blocks, each with a sum.
 uint64_t EncodeRecord(const JournalRecord& record, uint64_t secret, std::vector<std::byte>& out);
 

@@ -49,7 +49,7 @@ struct Superblock {
   uint64_t journal_block = 0;     // first chunk; 0: no journal
   uint64_t journal_blocks = 0;
   uint64_t journal_check = 0;     // what the first record must name as its predecessor's check
-  uint64_t resume_order = 0;      // records above it carry this incarnation; older ones are a stale tail
+  uint64_t resume_order = 0;      // durable up to here; records above it carry this incarnation, others are a stale tail
   std::string created_by;
 
   bool operator==(const Superblock&) const = default;

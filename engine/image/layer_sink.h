@@ -1,9 +1,10 @@
 // layer_sink.h: a new layer file as a sink.
-// Ownership: `loop` and the storage behind `writer` must outlive it. Threads: not the loop's own,
-// unless nothing in it suspends.
+// Ownership: `loop` and `storage` must outlive it. Threads: any one but the loop's. Errors: as
+// LayerWriter.
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "image/block_sink.h"
 #include "io/loop.h"
@@ -13,8 +14,10 @@ namespace cowl {
 
 class LayerSink : public BlockSink {
  public:
-  LayerSink(Loop& loop, std::unique_ptr<LayerWriter> writer, uint64_t size_bytes)
-      : loop_(loop), writer_(std::move(writer)), size_bytes_(size_bytes) {}
+  static absl::StatusOr<LayerSink> Create(Loop& loop, Storage& storage, const std::string& name,
+                                          const LayerWriterOptions& options);
+  LayerSink(LayerSink&&) = default;
+  LayerSink& operator=(LayerSink&&) = delete;
   // The writer's files belong to the loop, so they go there.
   ~LayerSink() override;
 
@@ -28,6 +31,9 @@ class LayerSink : public BlockSink {
   absl::StatusOr<SinkSummary> Finish() override;
 
  private:
+  LayerSink(Loop& loop, std::unique_ptr<LayerWriter> writer, uint64_t size_bytes)
+      : loop_(loop), writer_(std::move(writer)), size_bytes_(size_bytes) {}
+
   Loop& loop_;
   std::unique_ptr<LayerWriter> writer_;
   const uint64_t size_bytes_;

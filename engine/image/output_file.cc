@@ -11,15 +11,10 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/uuid.h"
+#include "image/frozen_source.h"
 
 namespace cowl {
 namespace {
-
-std::string FolderOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
 
 absl::Status Taken(const std::string& path) {
   return AlreadyExists(

@@ -13,27 +13,6 @@ namespace {
 
 using Content = MemoryStorage::Content;
 
-void PunchContent(Content& content, uint64_t offset_bytes, uint64_t length_bytes) {
-  const uint64_t end = std::min(offset_bytes + length_bytes, content.size_bytes);
-  while (offset_bytes < end) {
-    const uint64_t page = offset_bytes / kBlockBytes;
-    const uint64_t within = offset_bytes % kBlockBytes;
-    const uint64_t count = std::min<uint64_t>(kBlockBytes - within, end - offset_bytes);
-    if (count == kBlockBytes) {
-      content.pages.erase(page);
-    } else if (auto found = content.pages.find(page); found != content.pages.end()) {
-      std::memset(found->second.data() + within, 0, count);
-    }
-    offset_bytes += count;
-  }
-}
-
-void TruncateContent(Content& content, uint64_t size_bytes) {
-  if (size_bytes < content.size_bytes) PunchContent(content, size_bytes, content.size_bytes - size_bytes);
-  content.pages.erase(content.pages.lower_bound(BlocksCeil(size_bytes)), content.pages.end());
-  content.size_bytes = size_bytes;
-}
-
 class MemoryFile : public File {
  public:
   MemoryFile(std::string path, std::shared_ptr<Content> content, bool is_writable)
@@ -137,6 +116,30 @@ void WriteContent(Content& content, uint64_t offset_bytes, std::span<const std::
   }
 }
 
+void PunchContent(MemoryStorage::Content& content, uint64_t offset_bytes, uint64_t length_bytes) {
+  if (offset_bytes >= content.size_bytes) return;
+  const uint64_t end = offset_bytes + std::min(length_bytes, content.size_bytes - offset_bytes);
+  // Over the pages that are there: a range may be far longer than what it holds.
+  auto page = content.pages.lower_bound(BlocksFloor(offset_bytes));
+  while (page != content.pages.end() && BlockOffsetBytes(page->first) < end) {
+    const uint64_t page_begin = BlockOffsetBytes(page->first);
+    const uint64_t from = std::max(offset_bytes, page_begin) - page_begin;
+    const uint64_t to = std::min<uint64_t>(end - page_begin, kBlockBytes);
+    if (from == 0 && to == kBlockBytes) {
+      page = content.pages.erase(page);
+    } else {
+      std::memset(page->second.data() + from, 0, to - from);
+      ++page;
+    }
+  }
+}
+
+void TruncateContent(MemoryStorage::Content& content, uint64_t size_bytes) {
+  if (size_bytes < content.size_bytes) PunchContent(content, size_bytes, content.size_bytes - size_bytes);
+  content.pages.erase(content.pages.lower_bound(BlocksCeil(size_bytes)), content.pages.end());
+  content.size_bytes = size_bytes;
+}
+
 absl::StatusOr<std::unique_ptr<File>> MemoryStorage::Open(const std::string& name, OpenMode mode) {
   auto found = files_->find(name);
   if (mode == OpenMode::kCreate) {
@@ -167,6 +170,12 @@ absl::StatusOr<std::vector<std::string>> MemoryStorage::List(const std::string& 
     if (name.starts_with(prefix)) names.push_back(name.substr(prefix.size()));
   }
   return names;
+}
+
+MemoryStorage MemoryStorage::Clone() const {
+  MemoryStorage clone;
+  for (const auto& [name, content] : *files_) clone.files_->emplace(name, std::make_shared<Content>(*content));
+  return clone;
 }
 
 }  // namespace cowl

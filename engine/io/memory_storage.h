@@ -24,6 +24,9 @@ class MemoryStorage : public Storage {
   absl::Status SyncDirectory(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<std::vector<std::string>> List(const std::string& folder) override;
 
+  // A storage of its own with the same names and bytes.
+  MemoryStorage Clone() const;
+
   // The files by name, for tests that copy, alter or inspect them.
   std::map<std::string, std::shared_ptr<Content>>& files() { return *files_; }
 
@@ -32,8 +35,10 @@ class MemoryStorage : public Storage {
       std::make_shared<std::map<std::string, std::shared_ptr<Content>>>();
 };
 
-// Reads and writes a Content, as the files of MemoryStorage do.
+// What the files of MemoryStorage do with a Content.
 absl::Status ReadContent(const MemoryStorage::Content& content, uint64_t offset_bytes, std::span<std::byte> into);
 void WriteContent(MemoryStorage::Content& content, uint64_t offset_bytes, std::span<const std::byte> from);
+void PunchContent(MemoryStorage::Content& content, uint64_t offset_bytes, uint64_t length_bytes);
+void TruncateContent(MemoryStorage::Content& content, uint64_t size_bytes);
 
 }  // namespace cowl

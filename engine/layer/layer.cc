@@ -211,6 +211,8 @@ BlockRanges MetadataRanges(const Superblock& superblock, std::span<const uint64_
 Task<absl::StatusOr<uint64_t>> PunchDead(Storage& storage, std::string name, BlockRanges live_data) {
   absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kReadWrite);
   if (!file.ok()) co_return file.status();
+  // The superblock may be in the page cache only (its writer was killed): what an older one names goes when this one is durable.
+  COWL_CO_RETURN_IF_ERROR(co_await (*file)->Sync());
   absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(**file);
   if (!superblock.ok()) co_return superblock.status();
   absl::StatusOr<std::vector<uint64_t>> pages = co_await ReadPageTable(**file, *superblock);

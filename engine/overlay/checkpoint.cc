@@ -42,7 +42,7 @@ class Overlay::FreezeAwaiter {
 };
 
 void Overlay::MaybeCheckpoint() {
-  if (checkpointing_ || closing_ || !failure_.ok()) return;
+  if (checkpointing_ || closing_ || sealed_ || !failure_.ok()) return;
   if (journal_bytes_ > std::max(kJournalBytesMin, checkpoint_bytes_)) RunCheckpoint(this);
 }
 
@@ -60,9 +60,7 @@ Task<absl::Status> Overlay::Checkpoint() {
 }
 
 Task<absl::Status> Overlay::SealToLayer(uint64_t size_bytes, Uuid parent, std::string created_by) {
-  closing_ = true;
-  while (background_ > 0) co_await background_done_.Wait();
-  while (checkpointing_) co_await checkpoint_done_.Wait();
+  co_await EndBackground();
   COWL_CO_RETURN_IF_ERROR(failure_);
   Superblock next = root_;
   next.kind = DataFileKind::kLayer;
@@ -78,6 +76,7 @@ Task<absl::Status> Overlay::SealToLayer(uint64_t size_bytes, Uuid parent, std::s
 // Called by the pump, between two journal writes.
 Task<absl::Status> Overlay::FreezeForCheckpoint() {
   COWL_CO_RETURN_IF_ERROR(failure_);
+  if (sealed_) co_return FailedPrecondition(file_->path() + ": is sealed, it takes no checkpoint");
   COWL_CO_RETURN_IF_ERROR(co_await PrepareToAppend());
   COWL_CO_RETURN_IF_ERROR(co_await SwitchChunk());
   Freeze();
@@ -98,6 +97,21 @@ void Overlay::Freeze() {
   journal_bytes_ = 0;
 }
 
+// Freezes everything, for the last time: nobody appends any more.
+Task<absl::Status> Overlay::EndJournal() {
+  // What a recovery found is made durable before free space is written to.
+  if (!appendable_) COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
+  if (spare_chunk_) slots_.Return(*spare_chunk_);
+  spare_chunk_.reset();
+  Freeze();
+  frozen_chunks_.insert(frozen_chunks_.end(), chunks_.begin(), chunks_.end());
+  chunks_.clear();
+  position_.chunk = {};
+  position_.offset_bytes = 0;
+  frozen_position_ = position_;
+  co_return absl::OkStatus();
+}
+
 Task<absl::Status> Overlay::CheckpointAs(CheckpointKind kind, Superblock next) {
   COWL_CHECK(!checkpointing_);
   checkpointing_ = true;
@@ -108,15 +122,7 @@ Task<absl::Status> Overlay::CheckpointAs(CheckpointKind kind, Superblock next) {
     status = freeze_status_;
     next = root_;  // the pump may have raised the incarnation
   } else {
-    // Nobody appends any more: the journal ends here.
-    if (spare_chunk_) slots_.Return(*spare_chunk_);
-    spare_chunk_.reset();
-    Freeze();
-    frozen_chunks_.insert(frozen_chunks_.end(), chunks_.begin(), chunks_.end());
-    chunks_.clear();
-    position_.chunk = {};
-    position_.offset_bytes = 0;
-    frozen_position_ = position_;
+    status = co_await EndJournal();
   }
   if (status.ok()) {
     CheckpointWork work;

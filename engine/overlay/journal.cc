@@ -17,10 +17,6 @@ namespace {
 // Room in the last chunk that only records which free space may use, when no further chunk can be had.
 constexpr uint64_t kReserveBytes = 16 * kKiB;
 
-size_t EncodedBytes(const JournalRecord& record) {
-  return JournalRecord::kHeaderBytes + 32 + 8 * record.runs.size() + 8 * record.sums.size();
-}
-
 // No chunk is smaller than this: the largest record, and a link must fit into it.
 constexpr uint64_t kChunkBlocksLeast = 4;
 static_assert(JournalRecord::kBytesMax + JournalRecord::kLinkBytes < kChunkBlocksLeast * kBlockBytes);
@@ -80,6 +76,10 @@ Task<void> Overlay::Pump() {
       status = co_await WriteBatch(rest, &written);
       for (Pending* pending : rest.first(written)) FinishRecord(*pending);
       done += written;
+      // No room for this record; one that frees space may still fit behind it.
+      if (absl::IsResourceExhausted(status) && failure_.ok()) {
+        batch[done++]->status = std::exchange(status, absl::OkStatus());
+      }
     }
     for (size_t i = done; i < batch.size(); ++i) batch[i]->status = status;
     for (Pending* pending : batch) pending->waiter.resume();
@@ -134,6 +134,7 @@ Task<absl::Status> Overlay::WriteJournal(std::span<const std::byte> bytes) {
 }
 
 void Overlay::FinishRecord(Pending& pending) {
+  sealed_ = pending.record.type == JournalRecord::Type::kSeal;
   std::vector<SlotRun> replaced;
   map_.Apply(pending.record, &replaced);
   for (const SlotRun& run : replaced) slots_.Retire(run);
@@ -144,6 +145,7 @@ void Overlay::FinishRecord(Pending& pending) {
 // what stood in it before can not follow, since every record names its order and its predecessor's check.
 Task<absl::Status> Overlay::SwitchChunk() {
   if (!spare_chunk_) co_await TakeSpareChunk();
+  if (!spare_chunk_) COWL_CO_RETURN_IF_ERROR(co_await FreeUpSpareChunk());
   if (!spare_chunk_) {
     co_return OutOfSpace(absl::StrCat(file_->path(), ": no room for its journal: free space on the disk, or discard"));
   }
@@ -177,6 +179,14 @@ Task<void> Overlay::TakeSpareChunk() {
   }
 }
 
+// The disk is full: what was given up is freed by a sync, and handed back, since only the file system can make one run of it.
+Task<absl::Status> Overlay::FreeUpSpareChunk() {
+  if (slots_.pinned_blocks() > 0 || syncing_) COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
+  COWL_CO_RETURN_IF_ERROR(co_await PunchFree());
+  co_await TakeSpareChunk();
+  co_return absl::OkStatus();
+}
+
 Task<absl::Status> Overlay::PrepareToAppend() {
   while (preparing_) co_await prepared_.Wait();
   COWL_CO_RETURN_IF_ERROR(failure_);
@@ -189,8 +199,10 @@ Task<absl::Status> Overlay::PrepareToAppend() {
 }
 
 // The incarnation is raised and durable before the first append of this life, so that a tail which recovery gave up can never be
-// taken for a continuation.
+// taken for a continuation. Everything up to resume_order is durable before the superblock says so: a record of the page cache that
+// a machine's crash takes back must not make room for an older one in its place.
 Task<absl::Status> Overlay::RaiseIncarnation() {
+  if (durable_order_ < position_.last_order) COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
   Superblock next = root_;
   next.incarnation = root_.incarnation + 1;
   next.clean = false;

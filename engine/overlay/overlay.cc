@@ -69,6 +69,8 @@ Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Create(Loop& loop, Stora
   root.generation = 0;
   std::unique_ptr<Overlay> overlay(new Overlay(loop, *std::move(file), root, {}, {}));
   overlay->root_.clean = true;
+  // Room for both superblocks from the start: a full disk must not keep one from being written.
+  COWL_CO_RETURN_IF_ERROR(co_await overlay->file_->Allocate(0, BlockOffsetBytes(Superblock::kFirstFreeBlock)));
   COWL_CO_RETURN_IF_ERROR(co_await overlay->PrepareToAppend());
   co_return overlay;
 }
@@ -79,7 +81,7 @@ Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Open(Loop& loop, Storage
   if (!file.ok()) co_return file.status();
   absl::StatusOr<Superblock> root = co_await ReadSuperblock(**file);
   if (!root.ok()) co_return root.status();
-  if (root->kind != DataFileKind::kOverlay || root->id != id) {
+  if (root->kind != DataFileKind::kOverlay || root->id != id || root->files.entries != 0) {
     co_return DataLoss(absl::StrCat((*file)->path(), ": is not the overlay ", id.ToString()));
   }
   absl::StatusOr<FileMap> map = co_await ReadFileMap(**file, *root);
@@ -144,6 +146,8 @@ absl::Status Overlay::RebuildSlots(const std::vector<SlotRun>& pinned) {
 }
 
 Task<absl::Status> Overlay::Write(uint64_t block, std::span<const std::byte> data) {
+  // What a recovery found may be in the page cache only: nothing is written into free slots before it is durable.
+  COWL_CO_RETURN_IF_ERROR(co_await PrepareToAppend());
   COWL_CO_RETURN_IF_ERROR(co_await Admit());
   JournalRecord record;
   record.type = JournalRecord::Type::kWrite;
@@ -173,14 +177,13 @@ Task<absl::Status> Overlay::Zero(uint64_t block, uint64_t blocks) {
 // Two epochs at most are open: one that is being synced, and one that takes writes.
 Task<absl::Status> Overlay::Admit() {
   const uint64_t pinned_max = std::max(kPinnedBlocksMin, map_.stored_blocks() / 32);
-  while (failure_.ok() && slots_.pinned_blocks() > pinned_max) {
+  while (failure_.ok() && (slots_.pinned_blocks() > pinned_max || written_blocks_ > kUnsyncedBlocksMax)) {
     if (syncing_) {
       co_await sync_done_.Wait();
     } else {
-      RunBackgroundSync(this);
+      RunBackgroundSync(this);  // begins a new epoch: both counts are zero then
     }
   }
-  if (failure_.ok() && written_blocks_ > kUnsyncedBlocksMax && !syncing_) RunBackgroundSync(this);
   co_return failure_;
 }
 
@@ -250,10 +253,14 @@ internal::Detached Overlay::RunEpochTimer(Overlay* overlay, std::shared_ptr<bool
   overlay->epoch_timer_ = false;
 }
 
-Task<absl::Status> Overlay::Close() {
+Task<void> Overlay::EndBackground() {
   closing_ = true;
   while (background_ > 0) co_await background_done_.Wait();
   while (checkpointing_) co_await checkpoint_done_.Wait();
+}
+
+Task<absl::Status> Overlay::Close() {
+  co_await EndBackground();
   if (!appendable_ || !failure_.ok()) co_return failure_;
   Superblock next = root_;
   next.clean = true;

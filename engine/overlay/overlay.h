@@ -93,6 +93,8 @@ class Overlay {
   Task<absl::Status> Checkpoint();
   // Ends background work, checkpoints what is dirty and marks the file clean. Call once; only the destructor may follow.
   Task<absl::Status> Close();
+  // Ends background work and leaves the file as it is, as Close without its checkpoint.
+  Task<void> EndBackground();
 
   const Uuid& id() const { return root_.id; }
   uint64_t stored_blocks() const { return map_.stored_blocks(); }
@@ -100,6 +102,8 @@ class Overlay {
   // Why changes are refused; OK while they are not.
   const absl::Status& failure() const { return failure_; }
   const JournalFacts& facts() const { return facts_; }
+  // Where the journal ends: a seal at or before this order is in this overlay.
+  SealMark last_mark() const { return {root_.id, position_.last_order, position_.last_check}; }
   File& file() { return *file_; }
   // The whole map now (reports; sealing goes through SealToLayer).
   ExtentArray FlatMap() const;
@@ -139,6 +143,7 @@ class Overlay {
   void FinishRecord(Pending& pending);
   Task<absl::Status> SwitchChunk();
   Task<void> TakeSpareChunk();
+  Task<absl::Status> FreeUpSpareChunk();
   Task<absl::Status> RaiseIncarnation();
 
   // Syncs (sync.cc).
@@ -155,6 +160,7 @@ class Overlay {
 
   // Checkpoints (checkpoint.cc).
   Task<absl::Status> FreezeForCheckpoint();
+  Task<absl::Status> EndJournal();
   void Freeze();
   Task<absl::Status> CheckpointAs(CheckpointKind kind, Superblock next);
   Task<absl::Status> WriteCheckpoint(CheckpointWork& work);
@@ -171,6 +177,7 @@ class Overlay {
   Superblock root_;
   bool appendable_ = false;  // incarnation raised and synced, journal chunk there
   bool preparing_ = false;   // that is under way
+  bool sealed_ = false;      // the last record is a seal: neither a link nor a checkpoint may follow
   WaitQueue prepared_;
 
   OverlayMap map_;

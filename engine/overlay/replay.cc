@@ -7,21 +7,33 @@
 #include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/status.h"
+#include "overlay/overlay_internal.h"
 #include "overlay/slot_allocator.h"
 
 namespace cowl {
 namespace {
 
-// A record that fits the chain, and where the chain stands after it.
+// A record that fits the chain: where it stands, and where the chain stands after it. Decoded again when it is needed, since a
+// journal holds many and most are applied once.
 struct ChainedRecord {
-  JournalRecord record;
-  JournalPosition after;
+  uint32_t chunk_index = 0;
+  uint32_t offset_bytes = 0;
+  uint64_t order = 0;
 };
 
 struct Chain {
-  std::vector<ChainedRecord> records;
   JournalPosition start;
+  JournalPosition end;
+  std::vector<SlotRun> chunks;
+  std::vector<std::vector<std::byte>> bytes;  // of each chunk
+  std::vector<ChainedRecord> records;
+  uint64_t durable_order = 0;  // the highest that a record names
   std::vector<std::byte> rest;  // of the last chunk, from where no record fits
+
+  JournalRecord Decode(const ChainedRecord& at, uint64_t secret) const {
+    size_t length = 0;
+    return *DecodeRecord(std::span(bytes[at.chunk_index]).subspan(at.offset_bytes), secret, &length);
+  }
 };
 
 Task<absl::StatusOr<std::vector<std::byte>>> ReadChunk(File& file, const SlotRun chunk) {
@@ -42,14 +54,47 @@ bool Fits(const JournalRecord& record, const JournalPosition& position, const Su
   return record.order == position.last_order + 1 && record.previous_check == position.last_check && incarnation_ok;
 }
 
+JournalPosition After(const JournalRecord& record, JournalPosition position, size_t length_bytes) {
+  position.offset_bytes += length_bytes;
+  position.last_order = record.order;
+  position.last_check = record.check;
+  if (record.type == JournalRecord::Type::kLink) {
+    position.chunk = record.chunk;
+    position.offset_bytes = 0;
+  }
+  return position;
+}
+
 absl::Status CheckRanges(const JournalRecord& record, const Superblock& superblock, const std::string& path) {
   const uint64_t limit = BlocksCeil(kDeviceBytesMax);
   bool ok = record.start <= limit && record.blocks <= limit - record.start;
   for (const SlotRun& run : record.runs) ok = ok && run.physical >= Superblock::kFirstFreeBlock;
-  if (record.type == JournalRecord::Type::kLink) ok = ok && record.chunk.physical >= Superblock::kFirstFreeBlock;
+  if (record.type == JournalRecord::Type::kLink) {
+    ok = ok && record.chunk.physical >= Superblock::kFirstFreeBlock && record.chunk.blocks <= kChunkBlocksMax;
+  }
   if (ok) return absl::OkStatus();
   return DataLoss(absl::StrCat(path, ": journal record ", record.order, " (generation ", superblock.generation,
                                ") names blocks that cannot be"));
+}
+
+// Takes the records of the last chunk read, moving `position` along; true when they end with a link to another chunk.
+absl::StatusOr<bool> ReadRecords(const Superblock& superblock, const std::string& path, JournalPosition& position, Chain& chain) {
+  const std::span<const std::byte> bytes = chain.bytes.back();
+  const auto chunk_index = static_cast<uint32_t>(chain.bytes.size() - 1);
+  while (true) {
+    const std::span<const std::byte> rest = bytes.subspan(position.offset_bytes);
+    size_t length = 0;
+    const std::optional<JournalRecord> record = DecodeRecord(rest, superblock.secret, &length);
+    if (!record || !Fits(*record, position, superblock)) {
+      chain.rest.assign(rest.begin(), rest.end());
+      return false;
+    }
+    COWL_RETURN_IF_ERROR(CheckRanges(*record, superblock, path));
+    chain.records.push_back({chunk_index, static_cast<uint32_t>(position.offset_bytes), record->order});
+    chain.durable_order = std::max(chain.durable_order, record->durable_order);
+    position = After(*record, position, length);
+    if (record->type == JournalRecord::Type::kLink) return true;
+  }
 }
 
 Task<absl::StatusOr<Chain>> ReadChain(File& file, const Superblock& superblock) {
@@ -57,29 +102,20 @@ Task<absl::StatusOr<Chain>> ReadChain(File& file, const Superblock& superblock) 
   JournalPosition position{{superblock.journal_block, superblock.journal_blocks}, 0, superblock.checkpoint_order,
                            superblock.journal_check};
   chain.start = position;
-  if (superblock.journal_block == 0) co_return chain;
-  absl::StatusOr<std::vector<std::byte>> bytes = co_await ReadChunk(file, position.chunk);
-  if (!bytes.ok()) co_return bytes.status();
-  while (true) {
-    const std::span<const std::byte> rest = std::span(*bytes).subspan(std::min<size_t>(position.offset_bytes, bytes->size()));
-    size_t length = 0;
-    std::optional<JournalRecord> record = DecodeRecord(rest, superblock.secret, &length);
-    if (!record || !Fits(*record, position, superblock)) {
-      chain.rest.assign(rest.begin(), rest.end());
-      co_return chain;
-    }
-    COWL_CO_RETURN_IF_ERROR(CheckRanges(*record, superblock, file.path()));
-    position.offset_bytes += length;
-    position.last_order = record->order;
-    position.last_check = record->check;
-    if (record->type == JournalRecord::Type::kLink) {
-      position.chunk = record->chunk;
-      position.offset_bytes = 0;
-      bytes = co_await ReadChunk(file, position.chunk);
-      if (!bytes.ok()) co_return bytes.status();
-    }
-    chain.records.push_back({*std::move(record), position});
+  if (superblock.journal_blocks > kChunkBlocksMax) {
+    co_return DataLoss(absl::StrCat(file.path(), ": superblock: a journal chunk of ", superblock.journal_blocks, " blocks"));
   }
+  while (position.chunk.blocks != 0) {
+    absl::StatusOr<std::vector<std::byte>> read = co_await ReadChunk(file, position.chunk);
+    if (!read.ok()) co_return read.status();
+    chain.chunks.push_back(position.chunk);
+    chain.bytes.push_back(*std::move(read));
+    absl::StatusOr<bool> goes_on = ReadRecords(superblock, file.path(), position, chain);
+    if (!goes_on.ok()) co_return goes_on.status();
+    if (!*goes_on) break;
+  }
+  chain.end = position;
+  co_return chain;
 }
 
 // The chain ended at `last_order`. A later record that knew a later order to be durable proves that the end is damage, not a
@@ -96,12 +132,6 @@ absl::Status CheckEndIsTail(const Chain& chain, uint64_t last_order, const Super
     }
   }
   return absl::OkStatus();
-}
-
-uint64_t KnownDurable(const Chain& chain, uint64_t at_least) {
-  uint64_t durable = at_least;
-  for (const ChainedRecord& chained : chain.records) durable = std::max(durable, chained.record.durable_order);
-  return durable;
 }
 
 // Which blocks of a kWrite do not hold what the record says.
@@ -144,17 +174,17 @@ class BadMappings {
 };
 
 // How many records of the chain hold: all up to `durable`, and then up to the last at which no live mapping is bad.
-Task<absl::StatusOr<size_t>> CountHolding(File& file, const Chain& chain, uint64_t durable) {
+Task<absl::StatusOr<size_t>> CountHolding(File& file, const Chain& chain, uint64_t secret, uint64_t durable) {
   absl::StatusOr<uint64_t> file_bytes = file.SizeBytes();
   if (!file_bytes.ok()) co_return file_bytes.status();
   size_t holding = 0;
   BadMappings bad_mappings;
   for (size_t i = 0; i < chain.records.size(); ++i) {
-    const JournalRecord& record = chain.records[i].record;
-    if (record.order <= durable) {
+    if (chain.records[i].order <= durable) {
       holding = i + 1;
       continue;
     }
+    const JournalRecord record = chain.Decode(chain.records[i], secret);
     std::vector<uint64_t> bad;
     if (record.type == JournalRecord::Type::kWrite) {
       absl::StatusOr<std::vector<uint64_t>> found = co_await BadBlocks(file, record, *file_bytes);
@@ -170,13 +200,20 @@ Task<absl::StatusOr<size_t>> CountHolding(File& file, const Chain& chain, uint64
 // Sorts out the slots that records above D took and gave up.
 class TailSlots {
  public:
-  void Add(const JournalRecord& record, const std::vector<SlotRun>& replaced) {
+  // False when the record takes a slot that is taken.
+  bool Add(const JournalRecord& record, const std::vector<SlotRun>& replaced) {
     for (const SlotRun& run : replaced) {
       std::vector<SlotRun> born_above;
       live_.Split(run, [&](const SlotRun& piece, bool is_tail) { (is_tail ? born_above : pinned_).push_back(piece); });
       for (const SlotRun& piece : born_above) live_.Remove(piece);
     }
-    for (const SlotRun& run : record.runs) live_.Add(run);
+    for (const SlotRun& run : record.runs) {
+      bool taken = false;
+      live_.Split(run, [&](const SlotRun&, bool is_live) { taken |= is_live; });
+      if (taken) return false;
+      live_.Add(run);
+    }
+    return true;
   }
   void Finish(ReplayedJournal* replayed) {
     live_.ForEach([&](const SlotRun& run) { replayed->tail_slots.push_back(run); });
@@ -194,35 +231,38 @@ Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock
                                                     OverlayMap& map) {
   absl::StatusOr<Chain> chain = co_await ReadChain(file, superblock);
   if (!chain.ok()) co_return chain.status();
-  const uint64_t last_order =
-      chain->records.empty() ? superblock.checkpoint_order : chain->records.back().record.order;
+  const uint64_t last_order = chain->end.last_order;
   COWL_CO_RETURN_IF_ERROR(CheckEndIsTail(*chain, last_order, superblock, file.path()));
   ReplayedJournal replayed;
-  replayed.durable_order = KnownDurable(*chain, journal_is_durable ? last_order : superblock.checkpoint_order);
+  replayed.durable_order =
+      journal_is_durable ? last_order : std::max(superblock.resume_order, chain->durable_order);
   if (replayed.durable_order > last_order) {
     co_return DataLoss(absl::StrCat(file.path(), ": the journal ends at record ", last_order, ", but all up to ",
                                     replayed.durable_order, " had been synced"));
   }
-  absl::StatusOr<size_t> holding = co_await CountHolding(file, *chain, replayed.durable_order);
+  absl::StatusOr<size_t> holding = co_await CountHolding(file, *chain, superblock.secret, replayed.durable_order);
   if (!holding.ok()) co_return holding.status();
   chain->records.resize(*holding);
 
   TailSlots tail;
   replayed.position = chain->start;
   if (chain->start.chunk.blocks != 0) replayed.chunks.push_back(chain->start.chunk);
-  for (const ChainedRecord& chained : chain->records) {
-    const JournalRecord& record = chained.record;
-    std::vector<SlotRun> replaced;
+  std::vector<SlotRun> replaced;
+  for (const ChainedRecord& at : chain->records) {
+    const JournalRecord record = chain->Decode(at, superblock.secret);
+    replaced.clear();
     map.Apply(record, &replaced);
-    replayed.position = chained.after;
+    replayed.position = After(record, replayed.position, EncodedBytes(record));
     replayed.has_writes |= record.type == JournalRecord::Type::kWrite || record.type == JournalRecord::Type::kZero;
     if (record.type == JournalRecord::Type::kLink) replayed.chunks.push_back(record.chunk);
     if (record.type == JournalRecord::Type::kContinue) replayed.continues = record;
-    if (record.order > replayed.durable_order) tail.Add(record, replaced);
+    replayed.seal.reset();
+    if (record.type == JournalRecord::Type::kSeal) replayed.seal = record;
+    if (record.order > replayed.durable_order && !tail.Add(record, replaced)) {
+      co_return DataLoss(absl::StrCat(file.path(), ": journal record ", record.order, " takes a block that is in use"));
+    }
   }
   tail.Finish(&replayed);
-  const bool ends_sealed = !chain->records.empty() && chain->records.back().record.type == JournalRecord::Type::kSeal;
-  if (ends_sealed) replayed.seal = chain->records.back().record;
   co_return replayed;
 }
 

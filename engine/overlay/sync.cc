@@ -115,6 +115,8 @@ Task<absl::Status> Overlay::SyncAfterNow() {
 Task<absl::Status> Overlay::WriteRoot(Superblock next) {
   next.generation = root_.generation + 1;
   absl::Status status = co_await WriteSuperblock(*file_, next);
+  // A full disk (of a file system that does not overwrite in place) has refused the write whole.
+  if (absl::IsResourceExhausted(status)) co_return status;
   if (status.ok()) status = co_await SyncAfterNow();
   if (status.ok()) {
     root_ = next;
@@ -127,7 +129,7 @@ Task<absl::Status> Overlay::WriteRoot(Superblock next) {
 
 void Overlay::StartTrim() {
   const uint64_t kept = discarded_ ? kKeptBlocksAfterDiscard : kKeptBlocks;
-  if (trim_running_ || closing_ || slots_.backed_free_blocks() <= kept) return;
+  if (trim_running_ || closing_ || !failure_.ok() || slots_.backed_free_blocks() <= kept) return;
   trim_running_ = true;
   RunTrim(this, alive_);
 }
@@ -139,7 +141,8 @@ internal::Detached Overlay::RunTrim(Overlay* overlay, std::shared_ptr<bool> aliv
   const uint64_t kept = overlay->discarded_ ? kKeptBlocksAfterDiscard : kKeptBlocks;
   overlay->discarded_ = false;
   absl::Status status;
-  while (status.ok() && !overlay->closing_ && overlay->slots_.backed_free_blocks() > kept) {
+  // After a failure nobody knows which superblock the disk holds, so what looks free may be named by it.
+  while (status.ok() && !overlay->closing_ && overlay->failure_.ok() && overlay->slots_.backed_free_blocks() > kept) {
     status = co_await overlay->PunchSome(overlay->slots_.backed_free_blocks() - kept);
   }
   overlay->trim_running_ = false;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/size_text.h"
@@ -38,16 +39,6 @@ DeviceRow NewRow(uint64_t size_bytes, uint64_t cap_bytes) {
   return row;
 }
 
-DeviceInfo InfoOf(const DeviceRow& row) {
-  DeviceInfo info;
-  info.name = row.name;
-  info.image = row.image;
-  info.kind = row.kind == DeviceRow::Kind::kVolume ? DeviceKind::kVolume : DeviceKind::kOverlay;
-  info.size_bytes = row.size_bytes;
-  info.cap_bytes = row.cap_bytes;
-  return info;
-}
-
 // Makes `path` as long as asked, with all its space, durably.
 absl::Status Preallocate(const std::string& path, int flags, uint64_t size_bytes) {
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC | flags, 0600));
@@ -64,6 +55,16 @@ absl::Status NotForVolumes(const DeviceRow& row, std::string_view verb) {
 }
 
 }  // namespace
+
+DeviceInfo InfoOf(const DeviceRow& row) {
+  DeviceInfo info;
+  info.name = row.name;
+  info.image = row.image;
+  info.kind = row.kind == DeviceRow::Kind::kVolume ? DeviceKind::kVolume : DeviceKind::kOverlay;
+  info.size_bytes = row.size_bytes;
+  info.cap_bytes = row.cap_bytes;
+  return info;
+}
 
 absl::Status RequireOverlay(const DeviceRow& row, std::string_view verb) {
   return row.kind == DeviceRow::Kind::kVolume ? NotForVolumes(row, verb) : absl::OkStatus();
@@ -87,15 +88,18 @@ absl::StatusOr<DeviceInfo> StoreImpl::AddDevice(const std::string& name,
                                                 const std::function<absl::StatusOr<DeviceRow>(CatalogEdits&)>& make) {
   COWL_RETURN_IF_ERROR(RequireWritable());
   if (!name.empty()) COWL_RETURN_IF_ERROR(ValidateDeviceName(name));
-  COWL_ASSIGN_OR_RETURN(const DeviceRow row, Write<DeviceRow>([&](CatalogEdits& edits) -> absl::StatusOr<DeviceRow> {
-                          COWL_ASSIGN_OR_RETURN(DeviceRow made, make(edits));
-                          const std::string stem = made.image.empty() ? kEmptyStem : made.image.substr(0, made.image.find(':'));
-                          made.name = name;
-                          if (name.empty()) COWL_ASSIGN_OR_RETURN(made.name, NumberedName(edits, stem));
-                          COWL_RETURN_IF_ERROR(edits.AddDevice(made));
-                          return made;
-                        }));
-  return InfoOf(row);
+  DeviceInfo info;
+  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(DeviceRow row, make(edits));
+    row.name = name;
+    if (name.empty()) {
+      const std::string stem = row.image.empty() ? kEmptyStem : row.image.substr(0, row.image.find(':'));
+      COWL_ASSIGN_OR_RETURN(row.name, NumberedName(edits, stem));
+    }
+    info = InfoOf(row);
+    return edits.AddDevice(row);
+  }));
+  return info;
 }
 
 absl::StatusOr<DeviceInfo> StoreImpl::Create(const std::string& image, const std::string& name, const CreateOptions& options) {
@@ -137,10 +141,25 @@ absl::StatusOr<DeviceInfo> StoreImpl::CreateVolume(const std::string& name, uint
   std::shared_lock lock(files_mutex_);  // no row names the file yet
   absl::Status status = Preallocate(path, O_CREAT | O_EXCL, size_bytes);
   if (status.ok()) status = SyncPath(folder);
-  absl::StatusOr<DeviceInfo> info = status;
-  if (status.ok()) info = AddDevice(name, [&](CatalogEdits&) -> absl::StatusOr<DeviceRow> { return row; });
-  if (!info.ok()) RemovePath(path).IgnoreError();
+  DeviceInfo info;
+  if (status.ok()) {
+    absl::StatusOr<DeviceInfo> added = AddDevice(name, [&](CatalogEdits&) -> absl::StatusOr<DeviceRow> { return row; });
+    status = added.status();
+    if (added.ok()) info = *std::move(added);
+  }
+  if (!status.ok()) {
+    RemovePath(path).IgnoreError();
+    return status;
+  }
   return info;
+}
+
+absl::Status StoreImpl::EditDevice(const std::string& name, const std::function<void(DeviceRow&)>& edit) {
+  return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(DeviceRow row, edits.FindDevice(name));
+    edit(row);
+    return edits.UpdateDevice(row);
+  });
 }
 
 // A file that no row names any more. What fails here is garbage for the next opening.
@@ -157,14 +176,12 @@ absl::Status StoreImpl::Reset(const std::string& name, bool force) {
   COWL_RETURN_IF_ERROR(RequireUnused(device, force));
   CloseDisk(*device.entry).IgnoreError();  // what it could not write is thrown away anyway
   const DeviceRow old = device.row;
-  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
-    DeviceRow row = old;
-    row.base_layer = old.image_layer;
+  COWL_RETURN_IF_ERROR(EditDevice(name, [](DeviceRow& row) {
+    row.base_layer = row.image_layer;
     row.overlay = Uuid::Random();
     row.overlay_written = false;
     row.pending_overlay = {};
     row.pending_written = false;
-    return edits.UpdateDevice(row);
   }));
   RemoveDataFile(old.overlay);
   if (!old.pending_overlay.IsNil()) RemoveDataFile(old.pending_overlay);
@@ -210,8 +227,7 @@ absl::Status StoreImpl::Resize(const std::string& name, uint64_t size_bytes, boo
     COWL_RETURN_IF_ERROR(ZeroTail(device, size_bytes));
   }
   if (device.row.kind == DeviceRow::Kind::kVolume) return ResizeVolume(device, size_bytes);
-  device.row.size_bytes = size_bytes;
-  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return edits.UpdateDevice(device.row); }));
+  COWL_RETURN_IF_ERROR(EditDevice(name, [&](DeviceRow& row) { row.size_bytes = size_bytes; }));
   const std::shared_ptr<Disk> disk = device.entry->disk;
   if (disk == nullptr) return absl::OkStatus();
   disk->slot->loop().Post([disk, size_bytes] { disk->cow->Resize(size_bytes); });
@@ -242,8 +258,7 @@ absl::Status StoreImpl::ResizeVolume(LockedDevice& device, uint64_t size_bytes) 
   const bool grows = size_bytes > device.row.size_bytes;
   // The file is never shorter than the row says.
   if (grows) COWL_RETURN_IF_ERROR(Preallocate(path, 0, size_bytes));
-  device.row.size_bytes = size_bytes;
-  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return edits.UpdateDevice(device.row); }));
+  COWL_RETURN_IF_ERROR(EditDevice(device.row.name, [&](DeviceRow& row) { row.size_bytes = size_bytes; }));
   if (const std::shared_ptr<Disk> disk = device.entry->disk; disk != nullptr) {
     disk->slot->loop().Post([disk, size_bytes] { disk->raw->Resize(size_bytes); });
   }

@@ -25,6 +25,7 @@
 #include "device/export_table.h"
 #include "store/chain_cache.h"
 #include "store/device_table.h"
+#include "store/disk_map.h"
 #include "store/exports.h"
 #include "store/loop_pool.h"
 #include "store/paths.h"
@@ -34,6 +35,9 @@
 #include "store/worker.h"
 
 namespace cowl {
+
+// What the catalog alone says of a device.
+DeviceInfo InfoOf(const DeviceRow& row);
 
 // FailedPrecondition for a volume, with the reason: it cannot be VERB.
 absl::Status RequireOverlay(const DeviceRow& row, std::string_view verb);
@@ -86,7 +90,6 @@ class StoreImpl : public Store {
 
  private:
   friend class StoreExports;
-  struct Parts;
 
   // A name as the user gave it: a device, or an image and the layer it means now.
   struct Named {
@@ -99,9 +102,12 @@ class StoreImpl : public Store {
 
   // open.cc
   absl::Status Recover();
-  absl::Status RecoverPending(const DeviceRow& row);
   absl::Status ForgetDeadPins();
   absl::Status RequireWritable() const;
+
+  // recover.cc
+  absl::Status RecoverPending(const DeviceRow& row);
+  absl::StatusOr<bool> MustGoForward(LoopSlot& slot, const DeviceRow& row);
 
   // Catalog::Read and Write for work that gives a value.
   template <typename T>
@@ -123,13 +129,62 @@ class StoreImpl : public Store {
   absl::Status ResizeVolume(LockedDevice& device, uint64_t size_bytes);
   absl::Status ZeroTail(LockedDevice& device, uint64_t size_bytes);
 
+  // Changes the device's row as it is now: clients of an open device change it, too (its first write).
+  absl::Status EditDevice(const std::string& name, const std::function<void(DeviceRow&)>& edit);
+
   // seal.cc
-  using Registration = std::function<absl::Status(CatalogEdits&, DeviceRow& device, const Uuid& layer)>;
+  // What becomes of a device's state once it is a layer, in the transaction that records the layer. `device` sits on it by then.
+  using Registration = std::function<absl::Status(CatalogEdits&, const DeviceRow& device, const Uuid& layer)>;
   struct Sealed {
     Uuid layer;
     uint64_t pause_us = 0;
   };
-  absl::StatusOr<Sealed> SealDevice(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  // A layer file that is complete, and what the catalog will say of it.
+  struct NewLayerRow {
+    LayerRow row;
+    std::vector<Uuid> files;
+  };
+  absl::StatusOr<LockedDevice> LockOverlay(const std::string& name, std::string_view verb);
+  absl::StatusOr<Sealed> SealState(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::StatusOr<FrozenView> ViewOf(const Uuid& top, uint64_t size_bytes, const std::string& token);
+  absl::StatusOr<bool> IsUnwritten(LockedDevice& device);
+  absl::StatusOr<Sealed> Seal(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::StatusOr<Sealed> SealOpen(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::StatusOr<Sealed> SealClosed(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::StatusOr<Sealed> SealUnwritten(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::Status RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer, const Registration& registration);
+  absl::Status SwitchToSuccessor(LockedDevice& device, const Uuid& successor, uint64_t* pause_us);
+  absl::Status FinishSwitched(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::Status InstallNewChain(LockedDevice& device);
+  absl::StatusOr<NewLayerRow> DescribeLayer(LoopSlot& slot, const Uuid& layer, const Uuid& parent);
+  absl::Status RecordSealed(const DeviceRow& device, const NewLayerRow& layer, const Registration& registration);
+  absl::Status DropPending(const DeviceRow& device);
+
+  // layers.cc
+  absl::Status AdoptLayer(LoopSlot& slot, const ImageName& image, const Uuid& id, const Uuid& parent, const std::string& created_by,
+                          bool force);
+  LayerInfo LayerInfoOf(const LayerRow& row) const;
+
+  // lists.cc
+  absl::StatusOr<ImageInfo> FindImageInfo(const ImageName& name);
+  DeviceInfo DescribeDevice(const DeviceRow& row, uint64_t below_bytes);
+  absl::StatusOr<uint64_t> OverlayBytes(const DeviceRow& row);
+
+  absl::Status AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices);  // space.cc
+
+  // check.cc
+  struct CheckRun;
+  absl::Status CheckCatalog(const std::string& name, CheckRun& run);
+  absl::Status CheckLayers(CheckRun& run);
+  absl::Status CheckDevice(const DeviceRow& row, CheckRun& run);
+  absl::Status CheckLeaks(CheckRun& run);
+  absl::Status Repair(CheckRun& run);
+
+  // map_reports.cc
+  absl::StatusOr<DiskMap> MapOf(const std::string& name);
+  absl::StatusOr<DiskMap> MapOfChainAt(LoopSlot& slot, const Uuid& top, uint64_t size_bytes, uint32_t top_depth);
+  absl::StatusOr<DiskMap> MapOfDevice(const std::string& name);
+  absl::StatusOr<DiskMap> MapOfOrigin(const std::string& name);
 
   // disks.cc
   absl::StatusOr<LockedDevice> LockDevice(const std::string& name);
@@ -144,6 +199,7 @@ class StoreImpl : public Store {
   absl::StatusOr<std::shared_ptr<Disk>> OpenImage(const ImageRow& row);
   absl::Status DestroyDisk(std::shared_ptr<Disk> disk);
   absl::StatusOr<std::shared_ptr<const ChainMap>> LoadChain(LoopSlot& slot, const Uuid& top);
+  static absl::StatusOr<std::string> OriginOf(CatalogQueries& queries, const DeviceRow& row);
   // Data of unnamed layers that are a device's own: what was sealed below it by clones.
   static absl::StatusOr<uint64_t> StoredBelow(CatalogQueries& queries, const DeviceRow& row);
   UserList& ImageUsers(const std::string& image);

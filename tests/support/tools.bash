@@ -3,7 +3,7 @@
 
 REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 BUILD=${COWL_BUILD:-$REPOSITORY/build/release}
-COWL=${COWL:-$BUILD/tools/cowl/cowl}
+COWL=${COWL:-$BUILD/bin/cowl}
 PATH=$PATH:/usr/sbin:/sbin
 
 # need WORD...: skips the test when something of it is missing; under CI=true that is a failure. Programs by name or path, and
