@@ -285,6 +285,17 @@ def fuzz(stage):
     return count
 
 
+def bars(stage):
+    """The product's bars, each a script that measures and says whether the figure holds."""
+    environment = {"COWL": str(build(stage) / "bin/cowl")}
+    count = Count()
+    for name in ("rewrite", "chain", "kill", "snapshots", "creates"):
+        status = run_logged(stage, [ROOT / "tests" / "bars" / name], stage.minutes_max, environment, show)
+        show(f"{'ok' if status == 0 else 'not ok'} {name}")
+        count.add(Count(passed=1) if status == 0 else Count(failed=1))
+    return count
+
+
 def emulated(*options):
     def run(stage):
         environment = {"VM_TIMEOUT_S": str(stage.minutes_max * 60 - 20)}
@@ -300,6 +311,7 @@ STAGES = [
     Stage("nbd", "real NBD clients", suite("nbd")),
     Stage("cli", "the command line as a black box", command_line),
     Stage("mount", "real file systems on this kernel", suite("mount")),
+    Stage("bars", "what the product promises, measured", bars, False, minutes_max=20),
     Stage("dev", "AddressSanitizer and UBSan: unit, property, NBD", checked_build, False, "dev", 30),
     Stage("tsan", "ThreadSanitizer: unit, property, NBD", checked_build, False, "tsan", 30),
     Stage("clang", "clang: unit, property, NBD", checked_build, False, "clang", 30),

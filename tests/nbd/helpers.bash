@@ -1,6 +1,7 @@
 # helpers.bash: starts a server and knows the names of its exports. The same tests run against any NBD server that offers them:
 #
-#   COWL_NBD_SERVER   shell command that serves on the unix socket $socket (and prints what it likes); default: memory_server
+#   COWL_NBD_SERVER   shell command that serves on the unix socket $socket and prints its URI; default: memory_server.
+#                     tests/nbd/serve_store is `cowl serve` with a store that has them
 #   COWL_NBD_DISK     a writable export of at least 64 MiB, empty        (disk)
 #   COWL_NBD_DISK2    another                                            (disk2)
 #   COWL_NBD_IMAGE    a read-only export with data and holes             (image:latest)
@@ -33,7 +34,7 @@ need_nbdsh() {
 }
 
 memory_server() {
-  local found=${MEMORY_SERVER:-$BATS_TEST_DIRNAME/../../build/release/tests/nbd/memory_server}
+  local found=${MEMORY_SERVER:-${COWL_BUILD:-$BATS_TEST_DIRNAME/../../build/release}/tests/nbd/memory_server}
   [ -x "$found" ] || { echo "no memory_server at $found: build it, or set MEMORY_SERVER" >&2; return 1; }
   echo "$found"
 }
@@ -45,7 +46,7 @@ start_server() {
   export socket
   local server
   if [ -n "$COWL_NBD_SERVER" ]; then
-    server=$COWL_NBD_SERVER
+    server="exec $COWL_NBD_SERVER"
   else
     server="exec $(memory_server) --io ${COWL_NBD_IO:-uring} --listen unix:\$socket $*"
   fi
