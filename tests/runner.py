@@ -119,13 +119,13 @@ def tail(stage, lines=40):
 BUILT = set()
 
 
-def build(stage):
-    """Configures and builds the stage's preset, once a run."""
+def build(stage, *targets):
+    """Configures and builds the stage's preset, once a run; all of it unless targets are named."""
     if stage.preset in BUILT:
         return ROOT / "build" / stage.preset
     folder = ROOT / "build" / stage.preset
     bench = "ON" if stage.preset in ("release", "clang") else "OFF"
-    steps = [["cmake", "--preset", stage.preset, f"-DCOWL_BENCH={bench}"], ["cmake", "--build", folder]]
+    steps = [["cmake", "--preset", stage.preset, f"-DCOWL_BENCH={bench}"], ["cmake", "--build", folder, *(f"--target={target}" for target in targets)]]
     for step in steps:
         if run_logged(stage, step, minutes_max=30) != 0:
             tail(stage)
@@ -206,7 +206,8 @@ def run_bats(stage, paths, environment=None, options=(), prefix=()):
             show(line)
 
     command = [*prefix, "bats", "--formatter", "tap", "--timing", *options, *paths]
-    environment = {"COWL_BUILD": str(folder), "COWL": f"{folder}/bin/cowl", **(environment or {})}
+    programs = {"COWL_BUILD": folder, "COWL": folder / "bin/cowl", "MEMORY_SERVER": folder / "tests/nbd/memory_server"}
+    environment = {**{name: str(path) for name, path in programs.items()}, **(environment or {})}
     status = run_logged(stage, command, stage.minutes_max, environment, on_line)
     lost = (plan[0] if plan else 0) - count.passed - count.failed - count.skipped
     if lost > 0 or (status != 0 and not count.failed):
@@ -265,7 +266,7 @@ def checked_build(stage):
 
 
 def fuzz(stage):
-    folder = build(stage)
+    folder = build(stage, "fuzz")
     targets = sorted(p for p in folder.glob("tests/**/fuzz_*") if p.is_file() and os.access(p, os.X_OK))
     if not targets:
         raise StageFailed("no fuzz targets were built")
@@ -284,6 +285,17 @@ def fuzz(stage):
     return count
 
 
+def bars(stage):
+    """The product's bars, each a script that measures and says whether the figure holds."""
+    environment = {"COWL": str(build(stage) / "bin/cowl")}
+    count = Count()
+    for name in ("rewrite", "chain", "kill", "snapshots", "creates"):
+        status = run_logged(stage, [ROOT / "tests" / "bars" / name], stage.minutes_max, environment, show)
+        show(f"{'ok' if status == 0 else 'not ok'} {name}")
+        count.add(Count(passed=1) if status == 0 else Count(failed=1))
+    return count
+
+
 def emulated(*options):
     def run(stage):
         environment = {"VM_TIMEOUT_S": str(stage.minutes_max * 60 - 20)}
@@ -299,6 +311,7 @@ STAGES = [
     Stage("nbd", "real NBD clients", suite("nbd")),
     Stage("cli", "the command line as a black box", command_line),
     Stage("mount", "real file systems on this kernel", suite("mount")),
+    Stage("bars", "what the product promises, measured", bars, False, minutes_max=20),
     Stage("dev", "AddressSanitizer and UBSan: unit, property, NBD", checked_build, False, "dev", 30),
     Stage("tsan", "ThreadSanitizer: unit, property, NBD", checked_build, False, "tsan", 30),
     Stage("clang", "clang: unit, property, NBD", checked_build, False, "clang", 30),

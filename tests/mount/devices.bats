@@ -14,7 +14,6 @@ setup() {
   mount=$folder/mnt
   mkdir "$mount"
   "$COWL" init
-  begin_pid=$$
 }
 
 teardown() {
@@ -27,23 +26,24 @@ teardown() {
 
 # The emulated machine keeps its files in memory, but has an empty disk.
 make_room() {
-  room=/var/tmp tree=/usr/share/doc
+  room=/var/tmp tree=/usr/share/doc files=12000
   if [[ -n ${COWL_VM:-} ]]; then
-    room=/mnt tree=/usr/share/perl5
+    room=/mnt tree=/usr/include files=2000
     mountpoint -q /mnt || { mkfs.ext4 -q /dev/vda && mount /dev/vda /mnt; }
   fi
-  [[ -d $tree ]] || tree=/usr/lib
+  # An installation without documents has programs.
+  (($(find "$tree" -type f 2>/dev/null | head -n 1000 | wc -l) >= 1000)) || tree=/usr/lib
 }
 
 cowl() { "$COWL" "$@" 3>&-; }
 
-# The hash of every file of a tree, links and empty folders by name: at most 100 MiB of it.
-fill() { (cd "$tree" && find . -xdev \( -type f -o -type l \) -size -20M | LC_ALL=C sort | head -n 12000 | tar -c --no-recursion -T - -f -) | tar -x -C "$1"; }
+# Copies a real tree: files and links, the large ones left out.
+fill() { (cd "$tree" && find . -xdev \( -type f -o -type l \) -size -20M | LC_ALL=C sort | head -n "$files" | tar -c --no-recursion -T - -f -) | tar -x -C "$1"; }
+# One hash over every file's name and content.
 digest() { (cd "$1" && find . -path ./lost+found -prune -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum); }
 
 disk_bytes() { cowl ls --json | jq '.devices[] | select(.name == "disk") | .disk_bytes'; }
 disk_below() { (($(disk_bytes) < $1)); }
-running() { [[ -S $COWL_STORE/control.sock ]] && cowl doctor --json | jq -e '.checks[] | select(.name == "server")' >/dev/null; }
 
 restart_server() {
   cowl stop 2>/dev/null || true
@@ -89,13 +89,14 @@ full_life() {
   mkfs.ext4 -q "$device"
   cowl detach disk
   cowl attach disk --mount "$mount" >/dev/null
-  head -c "${SPACE_BYTES:-300M}" /dev/urandom >"$mount/file"
+  empty=$(disk_bytes)
+  head -c 300M /dev/urandom >"$mount/file"
   sync -f "$mount"
-  (($(disk_bytes) > 250 << 20))
+  (($(disk_bytes) > empty + (250 << 20)))
   rm "$mount/file"
   sync -f "$mount"
   fstrim "$mount"
-  wait_until 10 disk_below $((64 << 20))
+  wait_until 10 disk_below $((empty + (16 << 20)))
   cowl detach disk
 }
 

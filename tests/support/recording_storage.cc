@@ -159,12 +159,15 @@ size_t RecordingStorage::LogBegin(RecordingFile& file, const IoRequest& request)
 }
 
 bool RecordingStorage::Start(RecordingFile& file, IoRequest& request) {
-  if (request.op == Op::kRead) return file.inner().Start(request);
-  const size_t begun = LogBegin(file, request);
+  const bool is_read = request.op == Op::kRead;
+  if (is_read && !hold_reads_) return file.inner().Start(request);
+  const size_t begun = is_read ? 0 : LogBegin(file, request);
   int error_number = 0;
   if (request.op == Op::kSync && failing_sync_in_ > 0 && --failing_sync_in_ == 0)
     error_number = failing_sync_errno_;
-  const bool is_held = request.op == Op::kSync ? hold_syncs_ && error_number == 0 : hold_changes_;
+  const bool is_held = is_read                      ? true
+                       : request.op == Op::kSync ? hold_syncs_ && error_number == 0
+                                                 : hold_changes_;
   if (is_held) {
     held_.push_back({next_held_++, &file, &request, begun});
     return false;
@@ -175,6 +178,10 @@ bool RecordingStorage::Start(RecordingFile& file, IoRequest& request) {
 
 void RecordingStorage::Finish(RecordingFile& file, IoRequest& request, size_t begun,
                               int sync_error_number) {
+  if (request.op == Op::kRead) {
+    COWL_CHECK(file.inner().Start(request));
+    return;
+  }
   if (request.op == Op::kSync) {
     request.status = sync_error_number == 0 ? absl::OkStatus()
                                             : ErrnoStatus(sync_error_number, "sync", file.path());
@@ -237,6 +244,22 @@ void RecordingStorage::CompleteOldest() {
 void RecordingStorage::CompleteAny(std::mt19937_64& random) {
   COWL_CHECK(!held_.empty());
   Complete(held_[random() % held_.size()].id);
+}
+
+void RecordingStorage::Abandon(std::mt19937_64& random) {
+  // Kept where leak checkers see it: the frames that will never go on, and all they hold.
+  static std::vector<HeldRequest> abandoned;
+  while (!held_.empty()) {
+    const HeldRequest held = TakeHeld(held_.front().id);
+    abandoned.push_back(held);
+    const bool is_change = held.request->op != Op::kRead && held.request->op != Op::kSync;
+    if (is_change && random() % 2 == 0) {
+      Finish(*held.file, *held.request, held.begun, 0);
+    } else if (is_change) {
+      log_.events[held.begun].kind = Kind::kMarker;
+      log_.events[held.begun].name = "killed before";
+    }
+  }
 }
 
 void RecordingStorage::CompleteAll() {

@@ -78,6 +78,7 @@ class RecordingStorage : public Storage {
   // Held requests. Turning off does not complete what is held.
   void HoldSyncs(bool held) { hold_syncs_ = held; }
   void HoldChanges(bool held) { hold_changes_ = held; }
+  void HoldReads(bool held) { hold_reads_ = held; }
   struct Held {
     uint64_t id;
     IoRequest::Op op;
@@ -89,6 +90,10 @@ class RecordingStorage : public Storage {
   void CompleteOldest();
   void CompleteAny(std::mt19937_64& random);
   void CompleteAll();  // oldest first, those too that come meanwhile
+  bool has_held() const { return !held_.empty(); }
+  // The process was killed: what is held will never be answered. Each change of it has reached the page cache or, as if it had never
+  // begun, has not. The tasks that wait are never resumed nor destroyed, and their files must not be either.
+  void Abandon(std::mt19937_64& random);
   // The sync `id` ends with an error, and nothing it covered is sure to be on the disk, ever.
   void FailSync(uint64_t id, int error_number);
   // The same for a sync that is not held: the `nth` from now on (1: the next).
@@ -114,6 +119,7 @@ class RecordingStorage : public Storage {
   uint32_t next_file_ = 0;
   bool hold_syncs_ = false;
   bool hold_changes_ = false;
+  bool hold_reads_ = false;
   uint64_t next_held_ = 1;
   std::vector<HeldRequest> held_;
   uint64_t failing_sync_in_ = 0;  // 0: none

@@ -7,6 +7,7 @@
 
 #include "attach/fuse_arguments.h"
 #include "attach/mount_table.h"
+#include "attach/nbd_client.h"
 #include "attach/run_program.h"
 #include "base/status.h"
 #include "gmock/gmock.h"
@@ -79,6 +80,13 @@ TEST(RunProgramTest, StatusAndOutputAreTakenDown) {
   EXPECT_EQ(result->status, 7);
   EXPECT_EQ(result->output, "out\nerr\n");
   EXPECT_EQ(RunProgram({"no-such-program"}).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(IdentityTest, OnlyTheIdOfADescriptionMustStay) {
+  EXPECT_EQ(IdentityOf("device on base:latest, 1.0 GiB, id 1700000000000000000"), "1700000000000000000");
+  EXPECT_EQ(IdentityOf("device, id 7, 2.0 GiB, id 8"), "8");
+  EXPECT_EQ(IdentityOf("somebody's disk"), "");
+  EXPECT_EQ(IdentityOf(""), "");
 }
 
 TEST(FuseArgumentsTest, OptionsComeBackFromTheCommandLine) {

@@ -1,0 +1,142 @@
+#include "history.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "base/checksum.h"
+#include "base/units.h"
+
+namespace cowl {
+
+History::History(uint64_t size_bytes) : bytes_(size_bytes), sums_(BlocksCeil(size_bytes)) {
+  uint64_t digest = 0;
+  changes_.emplace_back();
+  for (uint64_t block = 0; block < sums_.size(); ++block) {
+    sums_[block] = SumOf(bytes_, block);
+    digest ^= BlockDigest(block, sums_[block]);
+    changes_[0].push_back({block, sums_[block]});
+  }
+  digests_.push_back(digest);
+  answered_at_.push_back(0);
+  flushes_.push_back({0, 0});
+}
+
+uint64_t History::BlockDigest(uint64_t block, uint64_t sum) {
+  const uint64_t pair[] = {block, sum};
+  return Xxh3(std::as_bytes(std::span(pair)));
+}
+
+uint64_t History::SumOf(std::span<const std::byte> image, uint64_t block) const {
+  const uint64_t begin = BlockOffsetBytes(block);
+  return Xxh3(image.subspan(begin, std::min<uint64_t>(kBlockBytes, image.size() - begin)));
+}
+
+uint64_t History::Digest(std::span<const std::byte> image) const {
+  uint64_t digest = 0;
+  for (uint64_t block = 0; block < sums_.size(); ++block) digest ^= BlockDigest(block, SumOf(image, block));
+  return digest;
+}
+
+void History::Note(uint64_t first_block, uint64_t end_block, size_t position) {
+  uint64_t digest = digests_.back();
+  std::vector<Change> changes;
+  for (uint64_t block = first_block; block < end_block; ++block) {
+    const uint64_t sum = SumOf(bytes_, block);
+    digest ^= BlockDigest(block, sums_[block]) ^ BlockDigest(block, sum);
+    sums_[block] = sum;
+    changes.push_back({block, sum});
+  }
+  digests_.push_back(digest);
+  answered_at_.push_back(position);
+  changes_.push_back(std::move(changes));
+}
+
+void History::Write(uint64_t offset_bytes, std::span<const std::byte> from, size_t position) {
+  std::copy(from.begin(), from.end(), bytes_.begin() + static_cast<ptrdiff_t>(offset_bytes));
+  Note(BlocksFloor(offset_bytes), BlocksCeil(offset_bytes + from.size()), position);
+}
+
+void History::Zero(uint64_t offset_bytes, uint64_t length_bytes, size_t position) {
+  std::memset(bytes_.data() + offset_bytes, 0, length_bytes);
+  Note(BlocksFloor(offset_bytes), BlocksCeil(offset_bytes + length_bytes), position);
+}
+
+void History::Discard(uint64_t offset_bytes, uint64_t length_bytes, size_t position) {
+  const uint64_t end_bytes = offset_bytes + length_bytes;
+  const uint64_t begin = BlocksCeil(offset_bytes);
+  const uint64_t end = end_bytes == bytes_.size() ? BlocksCeil(end_bytes) : BlocksFloor(end_bytes);
+  if (begin >= end) return;
+  const uint64_t to_bytes = std::min<uint64_t>(BlockOffsetBytes(end), bytes_.size());
+  Zero(BlockOffsetBytes(begin), to_bytes - BlockOffsetBytes(begin), position);
+}
+
+void History::Flushed(size_t state, size_t position) {
+  flushes_.push_back({std::max(state, flushes_.back().state), position});
+}
+
+size_t History::DurableAt(size_t position) const {
+  size_t state = 0;
+  for (const Flush& flush : flushes_) {
+    if (flush.position <= position) state = flush.state;
+  }
+  return state;
+}
+
+size_t History::AnsweredAt(size_t position) const {
+  const auto after = std::upper_bound(answered_at_.begin(), answered_at_.end(), position);
+  return static_cast<size_t>(after - answered_at_.begin()) - 1;
+}
+
+std::optional<size_t> History::Find(std::span<const std::byte> image, size_t at_least) const {
+  const uint64_t digest = Digest(image);
+  for (size_t state = digests_.size(); state-- > at_least;) {
+    if (digests_[state] == digest) return state;
+  }
+  return std::nullopt;
+}
+
+void History::GoOnFrom(size_t state, std::span<const std::byte> image) {
+  bytes_.assign(image.begin(), image.end());
+  for (uint64_t block = 0; block < sums_.size(); ++block) sums_[block] = SumOf(image, block);
+  digests_.resize(state + 1);
+  answered_at_.resize(state + 1);
+  changes_.resize(state + 1);
+}
+
+void History::RestartLog(size_t position) {
+  const size_t durable = std::min(DurableAt(position), now());
+  std::fill(answered_at_.begin(), answered_at_.end(), 0);
+  flushes_ = {{durable, 0}};
+}
+
+std::string History::Explain(std::span<const std::byte> image) const {
+  std::vector<uint64_t> sums(sums_.size());
+  std::vector<uint64_t> wrong_best;
+  size_t best = 0;
+  for (size_t state = 0; state < digests_.size(); ++state) {
+    for (const Change& change : changes_[state]) sums[change.block] = change.sum;
+    std::vector<uint64_t> wrong;
+    for (uint64_t block = 0; block < sums.size(); ++block) {
+      if (sums[block] != SumOf(image, block)) wrong.push_back(block);
+    }
+    if (state == 0 || wrong.size() <= wrong_best.size()) {
+      best = state;
+      wrong_best = wrong;
+    }
+  }
+  std::string text = absl::StrCat("nearest is state ", best, " of ", now(), ", but for ", wrong_best.size(), " blocks:");
+  for (const uint64_t block : wrong_best) {
+    std::string when = "never so";
+    for (size_t state = 0; state < digests_.size(); ++state) {
+      for (const Change& change : changes_[state]) {
+        if (change.block == block && change.sum == SumOf(image, block)) when = absl::StrCat("as made by ", state);
+      }
+    }
+    absl::StrAppend(&text, " ", block, " (", when, ")");
+    if (text.size() > 600) break;
+  }
+  return text;
+}
+
+}  // namespace cowl
