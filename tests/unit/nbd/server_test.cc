@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <netinet/in.h>
 
+#include <atomic>
 #include <future>
 
 #include "server_rig.h"
@@ -272,6 +273,7 @@ TEST_P(ServerLifeTest, DrainLosesNoAnsweredWrite) {
       }
     });
     std::vector<uint64_t> answered;
+    std::atomic<bool> is_under_way = false;
     std::thread receiver([&] {
       for (;;) {
         const std::string reply = client.Hear(16);
@@ -280,9 +282,11 @@ TEST_P(ServerLifeTest, DrainLosesNoAnsweredWrite) {
         ASSERT_TRUE(decoded) << reply.size();
         ASSERT_EQ(decoded->error, kOk);
         answered.push_back(decoded->cookie);
+        is_under_way = true;
       }
     });
-    std::this_thread::sleep_for(std::chrono::milliseconds(5 + 3 * round));
+    EXPECT_TRUE(Eventually([&] { return is_under_way.load(); }));
+    std::this_thread::sleep_for(std::chrono::milliseconds(3 * round));
     EXPECT_OK(server().Drain(10s));
     sender.join();
     receiver.join();
