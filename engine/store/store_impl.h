@@ -231,6 +231,7 @@ class StoreImpl : public Store {
   std::mutex numbers_mutex_;
   std::unordered_map<std::string, uint64_t> next_number_;  // of NumberedName, by stem; guarded by numbers_mutex_
   std::atomic<bool> reap_posted_ = false;
+  std::atomic<uint64_t> recovered_bytes_ = 0;  // freed by Recover, not yet told by gc
   Worker worker_;  // last: ends before what it works on
 };
 
