@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "io/memory_storage.h"
 #include "base/units.h"
 #include "stack/seeds.h"
 #include "stack/stack.h"
