@@ -144,6 +144,7 @@ absl::Status Reaper::Do(const Job& job) {
     return NoteFiles(edits, noted);
   });
   chains_.Forget(job.layer.id);
+  if (status.ok() && !job.children.empty()) deleted_.push_back(job.layer.id);
   return status;
 }
 
