@@ -101,7 +101,9 @@ TEST_F(LayersTest, SnapshotsUnderLoadLoseNoWrite) {
       const char fill = static_cast<char>('a' + random() % 26);
       EXPECT_OK(client.Fill(block, 1, fill));
       last[block] = fill;
-      if (random() % 8 == 0) EXPECT_OK(client.Flush());
+      if (random() % 8 == 0) {
+        EXPECT_OK(client.Flush());
+      }
     }
   });
   for (int i = 0; i < 20; ++i) {
