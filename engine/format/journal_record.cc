@@ -75,6 +75,8 @@ void PutPayload(const JournalRecord& record, Writer& writer) {
       writer.Put(record.peer_order);
       writer.Put(record.peer_check);
       return;
+    case JournalRecord::Type::kMark:
+      return;
   }
 }
 
@@ -118,6 +120,8 @@ bool TakePayload(JournalRecord& record, size_t run_count, Reader& reader) {
       record.peer_order = reader.Take();
       record.peer_check = reader.Take();
       return true;
+    case JournalRecord::Type::kMark:
+      return reader.left() == 0;
     default:
       return false;
   }
