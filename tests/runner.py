@@ -296,19 +296,6 @@ def bars(stage):
     return count
 
 
-def bars(stage):
-    """The figures the project promises: each script measures one and fails when it is missed."""
-    environment = {"COWL": str(build(stage) / "bin" / "cowl")}
-    count = Count()
-    for script in sorted(p for p in (ROOT / "tests" / "bars").iterdir() if p.is_file() and os.access(p, os.X_OK)):
-        show(f"{script.name}:")
-        status = run_logged(stage, [script], stage.minutes_max, environment, lambda line: show("  " + line))
-        count.add(Count(passed=1) if status == 0 else Count(failed=1))
-    if not count.passed and not count.failed:
-        raise StageFailed("tests/bars holds no scripts")
-    return count
-
-
 def emulated(*options):
     def run(stage):
         environment = {"VM_TIMEOUT_S": str(stage.minutes_max * 60 - 20)}
@@ -330,7 +317,6 @@ STAGES = [
     Stage("clang", "clang: unit, property, NBD", checked_build, False, "clang", 30),
     Stage("fuzz", "fuzz targets, a minute each", fuzz, False, "fuzz", 30),
     Stage("crash-long", "crashes replayed, the long list", only("crash", COWL_CRASH_LONG="1"), False, minutes_max=40),
-    Stage("bars", "the figures that are promised", bars, False, minutes_max=10),
     Stage("vm", "an emulated kernel that has nbd", emulated(), False, minutes_max=30),
     Stage("vm-short", "an emulated kernel that has nbd, in short", emulated("--filter-tags", "short"), False),
 ]
