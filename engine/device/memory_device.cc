@@ -12,12 +12,14 @@ namespace cowl {
 namespace {
 
 absl::Status CheckRange(uint64_t offset_bytes, uint64_t length_bytes, uint64_t size_bytes) {
-  if (offset_bytes <= size_bytes && length_bytes <= size_bytes - offset_bytes) return absl::OkStatus();
-  return absl::OutOfRangeError(
-      absl::StrCat(length_bytes, " bytes at ", offset_bytes, " end beyond the disk's ", size_bytes));
+  if (offset_bytes <= size_bytes && length_bytes <= size_bytes - offset_bytes)
+    return absl::OkStatus();
+  return absl::OutOfRangeError(absl::StrCat(length_bytes, " bytes at ", offset_bytes,
+                                            " end beyond the disk's ", size_bytes));
 }
 
-absl::Status CheckWrite(bool read_only, uint64_t offset_bytes, uint64_t length_bytes, uint64_t size_bytes) {
+absl::Status CheckWrite(bool read_only, uint64_t offset_bytes, uint64_t length_bytes,
+                        uint64_t size_bytes) {
   if (read_only) return absl::PermissionDeniedError("the disk is read-only");
   return CheckRange(offset_bytes, length_bytes, size_bytes);
 }
@@ -34,7 +36,8 @@ Task<absl::Status> MemoryDevice::Read(uint64_t offset_bytes, std::span<std::byte
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> MemoryDevice::Write(uint64_t offset_bytes, std::span<const std::byte> from, WriteOptions) {
+Task<absl::Status> MemoryDevice::Write(uint64_t offset_bytes, std::span<const std::byte> from,
+                                       WriteOptions) {
   COWL_CO_RETURN_IF_ERROR(CheckWrite(read_only_, offset_bytes, from.size(), size_bytes()));
   if (!from.empty()) std::memcpy(bytes_.data() + offset_bytes, from.data(), from.size());
   co_return absl::OkStatus();
@@ -45,13 +48,16 @@ Task<absl::Status> MemoryDevice::Flush() {
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> MemoryDevice::Discard(uint64_t offset_bytes, uint64_t length_bytes, WriteOptions) {
+Task<absl::Status> MemoryDevice::Discard(uint64_t offset_bytes, uint64_t length_bytes,
+                                         WriteOptions) {
   COWL_CO_RETURN_IF_ERROR(CheckWrite(read_only_, offset_bytes, length_bytes, size_bytes()));
-  Fill(bytes_, RoundUp(offset_bytes, kBlockBytes), BlockOffsetBytes(BlocksFloor(offset_bytes + length_bytes)));
+  Fill(bytes_, RoundUp(offset_bytes, kBlockBytes),
+       BlockOffsetBytes(BlocksFloor(offset_bytes + length_bytes)));
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> MemoryDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes, ZeroOptions) {
+Task<absl::Status> MemoryDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes,
+                                             ZeroOptions) {
   COWL_CO_RETURN_IF_ERROR(CheckWrite(read_only_, offset_bytes, length_bytes, size_bytes()));
   Fill(bytes_, offset_bytes, offset_bytes + length_bytes);
   co_return absl::OkStatus();
@@ -62,7 +68,9 @@ Task<absl::Status> MemoryDevice::Prefetch(uint64_t offset_bytes, uint64_t length
 }
 
 // There is no map: a block is zero when its bytes are.
-absl::StatusOr<std::vector<MapExtent>> MemoryDevice::Map(uint64_t offset_bytes, uint64_t length_bytes, size_t extents_max) {
+absl::StatusOr<std::vector<MapExtent>> MemoryDevice::Map(uint64_t offset_bytes,
+                                                         uint64_t length_bytes,
+                                                         size_t extents_max) {
   COWL_RETURN_IF_ERROR(CheckRange(offset_bytes, length_bytes, size_bytes()));
   std::vector<MapExtent> extents;
   const uint64_t end = offset_bytes + length_bytes;

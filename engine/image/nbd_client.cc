@@ -34,7 +34,7 @@ int TakeRuns(void* user_data, const char* context, uint64_t, uint32_t* entries, 
 
 }  // namespace
 
-absl::Status NbdClient::Failed(const std::string& what) const {
+absl::Status LibnbdClient::Failed(const std::string& what) const {
   const char* const error = nbd_get_error();
   const std::string said = said_();
   return DataLoss(
@@ -42,16 +42,16 @@ absl::Status NbdClient::Failed(const std::string& what) const {
                    said.empty() ? (error == nullptr ? "no reason given" : error) : said));
 }
 
-absl::StatusOr<std::unique_ptr<NbdClient>> NbdClient::Connect(UniqueFd socket,
+absl::StatusOr<std::unique_ptr<LibnbdClient>> LibnbdClient::Connect(UniqueFd socket,
                                                               const std::string& name,
                                                               std::function<std::string()> said,
                                                               const Progress& progress) {
-  std::unique_ptr<NbdClient> client(new NbdClient(name, std::move(said), progress));
+  std::unique_ptr<LibnbdClient> client(new LibnbdClient(name, std::move(said), progress));
   COWL_RETURN_IF_ERROR(client->Handshake(std::move(socket)));
   return client;
 }
 
-absl::Status NbdClient::Handshake(UniqueFd socket) {
+absl::Status LibnbdClient::Handshake(UniqueFd socket) {
   handle_.reset(nbd_create());
   if (handle_ == nullptr) return Failed("cannot open");
   if (nbd_add_meta_context(handle_.get(), LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
@@ -67,13 +67,13 @@ absl::Status NbdClient::Handshake(UniqueFd socket) {
   return absl::OkStatus();
 }
 
-absl::Status NbdClient::Turn() {
+absl::Status LibnbdClient::Turn() {
   const int turned = nbd_poll(handle_.get(), kTurnMs);
   if (turned < 0 && nbd_get_errno() != EINTR) return Failed("cannot talk to the server of");
   return turned == 1 ? absl::OkStatus() : Report(progress_, at_bytes_, size_bytes_);
 }
 
-absl::Status NbdClient::Await(int64_t cookie, uint64_t offset_bytes) {
+absl::Status LibnbdClient::Await(int64_t cookie, uint64_t offset_bytes) {
   at_bytes_ = offset_bytes;
   const std::string what = absl::StrCat("cannot access byte ", offset_bytes, " of");
   if (cookie < 0) return Failed(what);
@@ -87,7 +87,7 @@ absl::Status NbdClient::Await(int64_t cookie, uint64_t offset_bytes) {
   }
 }
 
-absl::Status NbdClient::Read(uint64_t offset_bytes, std::span<std::byte> into) {
+absl::Status LibnbdClient::Read(uint64_t offset_bytes, std::span<std::byte> into) {
   std::vector<int64_t> cookies;
   for (uint64_t done = 0; done < into.size(); done += kPieceBytes) {
     const size_t length = std::min<uint64_t>(kPieceBytes, into.size() - done);
@@ -108,7 +108,7 @@ absl::Status NbdClient::Read(uint64_t offset_bytes, std::span<std::byte> into) {
   return status;
 }
 
-absl::Status NbdClient::Write(uint64_t offset_bytes, std::span<const std::byte> from) {
+absl::Status LibnbdClient::Write(uint64_t offset_bytes, std::span<const std::byte> from) {
   std::vector<int64_t> cookies;
   for (uint64_t done = 0; done < from.size(); done += kPieceBytes) {
     const size_t length = std::min<uint64_t>(kPieceBytes, from.size() - done);
@@ -127,11 +127,11 @@ absl::Status NbdClient::Write(uint64_t offset_bytes, std::span<const std::byte> 
   return status;
 }
 
-absl::Status NbdClient::Flush() {
+absl::Status LibnbdClient::Flush() {
   return Await(nbd_aio_flush(handle_.get(), NBD_NULL_COMPLETION, 0), 0);
 }
 
-absl::StatusOr<std::vector<SourceRun>> NbdClient::Runs(uint64_t offset_bytes) {
+absl::StatusOr<std::vector<SourceRun>> LibnbdClient::Runs(uint64_t offset_bytes) {
   const uint64_t length = std::min(size_bytes_ - offset_bytes, kRunsBytesMax);
   std::vector<SourceRun> runs;
   if (!knows_holes_) return std::vector<SourceRun>{{length, false}};
@@ -145,7 +145,7 @@ absl::StatusOr<std::vector<SourceRun>> NbdClient::Runs(uint64_t offset_bytes) {
   return runs;
 }
 
-void NbdClient::Disconnect() {
+void LibnbdClient::Disconnect() {
   if (handle_ != nullptr) nbd_shutdown(handle_.get(), 0);
   handle_.reset();
 }

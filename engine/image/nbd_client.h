@@ -20,11 +20,11 @@
 
 namespace cowl {
 
-class NbdClient {
+class LibnbdClient {
  public:
   // `socket` is connected to a server whose default export is the disk. `name` and `said` (what the
   // server printed) are for messages; `progress` may be empty.
-  static absl::StatusOr<std::unique_ptr<NbdClient>> Connect(UniqueFd socket,
+  static absl::StatusOr<std::unique_ptr<LibnbdClient>> Connect(UniqueFd socket,
                                                             const std::string& name,
                                                             std::function<std::string()> said,
                                                             const Progress& progress);
@@ -43,7 +43,7 @@ class NbdClient {
     void operator()(nbd_handle* handle) const { nbd_close(handle); }
   };
 
-  NbdClient(const std::string& name, std::function<std::string()> said, const Progress& progress)
+  LibnbdClient(const std::string& name, std::function<std::string()> said, const Progress& progress)
       : name_(name), said_(std::move(said)), progress_(progress) {}
   absl::Status Handshake(UniqueFd socket);
   // Handles what arrives, for half a second at most.

@@ -85,7 +85,7 @@ class Qcow2Source : public BlockSource {
     bytes.connection.Reset();
     disk.listening.Reset();
     COWL_ASSIGN_OR_RETURN(
-        client_, NbdClient::Connect(
+        client_, LibnbdClient::Connect(
                      std::move(disk.connected), name, [this] { return Said(); }, progress));
     return absl::OkStatus();
   }
@@ -117,7 +117,7 @@ class Qcow2Source : public BlockSource {
 
   std::unique_ptr<ChildProcess> bytes_server_;
   std::unique_ptr<ChildProcess> disk_server_;
-  std::unique_ptr<NbdClient> client_;  // last made, first gone
+  std::unique_ptr<LibnbdClient> client_;  // last made, first gone
   // A stretch of the map; runs_[at_] begins at run_begin_. Questions come in order.
   std::vector<SourceRun> runs_;
   size_t at_ = 0;
@@ -134,7 +134,7 @@ absl::Status CreateEmptyQcow2(int fd, uint64_t size_bytes) {
   return create->Wait();
 }
 
-absl::Status CopyTo(NbdClient& target, BlockSource& source, const Progress& progress) {
+absl::Status CopyTo(LibnbdClient& target, BlockSource& source, const Progress& progress) {
   const uint64_t size = source.size_bytes();
   std::vector<std::byte> buffer(kCopyRunBytes);
   for (uint64_t offset = 0; offset < size;) {
@@ -218,8 +218,8 @@ absl::Status WriteQcow2File(BlockSource& source, int fd, const std::string& name
                                              .extra_fd = fd}));
   disk.listening.Reset();
   COWL_ASSIGN_OR_RETURN(
-      const std::unique_ptr<NbdClient> client,
-      NbdClient::Connect(
+      const std::unique_ptr<LibnbdClient> client,
+      LibnbdClient::Connect(
           std::move(disk.connected), name, [&] { return server->Said(); }, progress));
   COWL_RETURN_IF_ERROR(CopyTo(*client, source, progress));
   client->Disconnect();

@@ -1,9 +1,12 @@
-// buffer_pool.h: memory for what is received and what is sent, kept for the next request instead of going back to the allocator.
-// Units: bytes; blocks are powers of two from 4 KiB to 32 MiB, aligned to 4 KiB. Threads: one; each thread that serves clients
-// has a pool of its own (ForThisThread), and a buffer stays on its thread.
-// Ownership: a BufferRef is one of the owners of its block; the last to go gives the block back. The pool outlives them, being
-// the thread's.
-// Memory: blocks that nobody owns are kept only up to what is in use, or kKeptBytesMin; so a thread whose clients are idle holds little.
+// buffer_pool.h: memory for what is received and what is sent, kept for the next request instead of
+// going back to the allocator.
+// Units: bytes; blocks are powers of two from 4 KiB to 32 MiB, aligned to 4 KiB.
+// Threads: one; each thread that serves clients has a pool of its own (ForThisThread), and a buffer
+// stays on its thread.
+// Ownership: a BufferRef is one of the owners of its block; the last to go gives the block back.
+// The pool outlives them, being the thread's.
+// Memory: blocks that nobody owns are kept only up to what is in use, or kKeptBytesMin; so a thread
+// whose clients are idle holds little.
 // Errors: none; running out of memory ends the process, as everywhere.
 #pragma once
 
@@ -45,7 +48,9 @@ class BufferRef {
   bool valid() const { return block_ != nullptr; }
   bool shared() const { return block_ != nullptr && block_->owner_count > 1; }
   size_t size_bytes() const { return block_ == nullptr ? 0 : block_->size_bytes; }
-  std::span<std::byte> bytes() const { return {block_ == nullptr ? nullptr : block_->data, size_bytes()}; }
+  std::span<std::byte> bytes() const {
+    return {block_ == nullptr ? nullptr : block_->data, size_bytes()};
+  }
 
  private:
   void Release();

@@ -7,7 +7,8 @@
 namespace cowl::nbd {
 namespace {
 
-// An error's message in a chunk or option reply: long enough for any of ours, short enough to be read.
+// An error's message in a chunk or option reply: long enough for any of ours, short enough to be
+// read.
 constexpr size_t kMessageBytesMax = 1024;
 
 void AppendBytes(std::span<const std::byte> bytes, std::string& out) { out += AsText(bytes); }
@@ -93,17 +94,25 @@ void AppendOption(uint32_t option, std::string_view data, std::string& out) {
 }
 
 void AppendOptionReply(uint32_t option, uint32_t type, std::string_view data, std::string& out) {
-  WireWriter(out).U64(kOptionReplyMagic).U32(option).U32(type).U32(static_cast<uint32_t>(data.size())).Text(data);
+  WireWriter(out)
+      .U64(kOptionReplyMagic)
+      .U32(option)
+      .U32(type)
+      .U32(static_cast<uint32_t>(data.size()))
+      .Text(data);
 }
 
 std::optional<OptionHeader> DecodeOptionHeader(std::span<const std::byte> bytes) {
-  if (bytes.size() < sizeof(WireOption) || LoadBig<uint64_t>(bytes.data()) != kOptionMagic) return std::nullopt;
+  if (bytes.size() < sizeof(WireOption) || LoadBig<uint64_t>(bytes.data()) != kOptionMagic)
+    return std::nullopt;
   return OptionHeader{LoadBig<uint32_t>(bytes.data() + offsetof(WireOption, option)),
                       LoadBig<uint32_t>(bytes.data() + offsetof(WireOption, data_bytes))};
 }
 
 std::optional<OptionReplyHeader> DecodeOptionReplyHeader(std::span<const std::byte> bytes) {
-  if (bytes.size() < sizeof(WireOptionReply) || LoadBig<uint64_t>(bytes.data()) != kOptionReplyMagic) return std::nullopt;
+  if (bytes.size() < sizeof(WireOptionReply) ||
+      LoadBig<uint64_t>(bytes.data()) != kOptionReplyMagic)
+    return std::nullopt;
   return OptionReplyHeader{LoadBig<uint32_t>(bytes.data() + offsetof(WireOptionReply, option)),
                            LoadBig<uint32_t>(bytes.data() + offsetof(WireOptionReply, type)),
                            LoadBig<uint32_t>(bytes.data() + offsetof(WireOptionReply, data_bytes))};
@@ -124,7 +133,8 @@ std::optional<MetaContextQuery> DecodeMetaContextQuery(std::span<const std::byte
   WireReader reader(data);
   const auto name = reader.Text();
   const auto count = reader.U32();
-  // Each query has a length at least, so a count that the data cannot hold is known before anything is reserved.
+  // Each query has a length at least, so a count that the data cannot hold is known before anything
+  // is reserved.
   if (!name || !count || *count > reader.left() / sizeof(uint32_t)) return std::nullopt;
   MetaContextQuery query{*name, {}};
   query.queries.reserve(*count);
@@ -140,7 +150,9 @@ std::optional<MetaContextQuery> DecodeMetaContextQuery(std::span<const std::byte
 std::string EncodeInfoQuery(const InfoQuery& query) {
   std::string data;
   WireWriter writer(data);
-  writer.U32(static_cast<uint32_t>(query.name.size())).Text(query.name).U16(static_cast<uint16_t>(query.requests.size()));
+  writer.U32(static_cast<uint32_t>(query.name.size()))
+      .Text(query.name)
+      .U16(static_cast<uint16_t>(query.requests.size()));
   for (const uint16_t request : query.requests) writer.U16(request);
   return data;
 }
@@ -148,30 +160,39 @@ std::string EncodeInfoQuery(const InfoQuery& query) {
 std::string EncodeMetaContextQuery(const MetaContextQuery& query) {
   std::string data;
   WireWriter writer(data);
-  writer.U32(static_cast<uint32_t>(query.name.size())).Text(query.name).U32(static_cast<uint32_t>(query.queries.size()));
-  for (const std::string_view text : query.queries) writer.U32(static_cast<uint32_t>(text.size())).Text(text);
+  writer.U32(static_cast<uint32_t>(query.name.size()))
+      .Text(query.name)
+      .U32(static_cast<uint32_t>(query.queries.size()));
+  for (const std::string_view text : query.queries)
+    writer.U32(static_cast<uint32_t>(text.size())).Text(text);
   return data;
 }
 
 std::optional<Request> DecodeRequest(std::span<const std::byte> bytes) {
-  if (bytes.size() < sizeof(WireRequest) || LoadBig<uint32_t>(bytes.data()) != kRequestMagic) return std::nullopt;
+  if (bytes.size() < sizeof(WireRequest) || LoadBig<uint32_t>(bytes.data()) != kRequestMagic)
+    return std::nullopt;
   const std::byte* const from = bytes.data();
-  return Request{LoadBig<uint16_t>(from + offsetof(WireRequest, flags)), LoadBig<uint16_t>(from + offsetof(WireRequest, type)),
+  return Request{LoadBig<uint16_t>(from + offsetof(WireRequest, flags)),
+                 LoadBig<uint16_t>(from + offsetof(WireRequest, type)),
                  LoadBig<uint64_t>(from + offsetof(WireRequest, cookie)),
                  LoadBig<uint64_t>(from + offsetof(WireRequest, offset_bytes)),
                  LoadBig<uint32_t>(from + offsetof(WireRequest, length_bytes))};
 }
 
 std::optional<SimpleReply> DecodeSimpleReply(std::span<const std::byte> bytes) {
-  if (bytes.size() < sizeof(WireSimpleReply) || LoadBig<uint32_t>(bytes.data()) != kSimpleReplyMagic) return std::nullopt;
+  if (bytes.size() < sizeof(WireSimpleReply) ||
+      LoadBig<uint32_t>(bytes.data()) != kSimpleReplyMagic)
+    return std::nullopt;
   return SimpleReply{LoadBig<uint32_t>(bytes.data() + offsetof(WireSimpleReply, error)),
                      LoadBig<uint64_t>(bytes.data() + offsetof(WireSimpleReply, cookie))};
 }
 
 std::optional<Chunk> DecodeChunk(std::span<const std::byte> bytes) {
-  if (bytes.size() < sizeof(WireChunk) || LoadBig<uint32_t>(bytes.data()) != kStructuredReplyMagic) return std::nullopt;
+  if (bytes.size() < sizeof(WireChunk) || LoadBig<uint32_t>(bytes.data()) != kStructuredReplyMagic)
+    return std::nullopt;
   const std::byte* const from = bytes.data();
-  return Chunk{LoadBig<uint16_t>(from + offsetof(WireChunk, flags)), LoadBig<uint16_t>(from + offsetof(WireChunk, type)),
+  return Chunk{LoadBig<uint16_t>(from + offsetof(WireChunk, flags)),
+               LoadBig<uint16_t>(from + offsetof(WireChunk, type)),
                LoadBig<uint64_t>(from + offsetof(WireChunk, cookie)),
                LoadBig<uint32_t>(from + offsetof(WireChunk, payload_bytes))};
 }
@@ -201,7 +222,8 @@ ChunkBytes EncodeChunk(const Chunk& chunk) {
   return bytes;
 }
 
-std::array<std::byte, sizeof(WireOffsetData)> EncodeOffsetDataHead(uint64_t cookie, bool done, uint64_t offset_bytes,
+std::array<std::byte, sizeof(WireOffsetData)> EncodeOffsetDataHead(uint64_t cookie, bool done,
+                                                                   uint64_t offset_bytes,
                                                                    uint32_t data_bytes) {
   constexpr uint32_t kOffsetBytes = sizeof(WireOffsetData) - sizeof(WireChunk);
   std::array<std::byte, sizeof(WireOffsetData)> bytes;
@@ -210,10 +232,12 @@ std::array<std::byte, sizeof(WireOffsetData)> EncodeOffsetDataHead(uint64_t cook
   return bytes;
 }
 
-std::array<std::byte, sizeof(WireOffsetHole)> EncodeOffsetHole(uint64_t cookie, bool done, uint64_t offset_bytes,
+std::array<std::byte, sizeof(WireOffsetHole)> EncodeOffsetHole(uint64_t cookie, bool done,
+                                                               uint64_t offset_bytes,
                                                                uint32_t hole_bytes) {
   std::array<std::byte, sizeof(WireOffsetHole)> bytes;
-  StoreChunk(bytes.data(), {DoneFlag(done), kChunkOffsetHole, cookie, sizeof(WireOffsetHole) - sizeof(WireChunk)});
+  StoreChunk(bytes.data(), {DoneFlag(done), kChunkOffsetHole, cookie,
+                            sizeof(WireOffsetHole) - sizeof(WireChunk)});
   StoreBig<uint64_t>(bytes.data() + offsetof(WireOffsetHole, offset_bytes), offset_bytes);
   StoreBig<uint32_t>(bytes.data() + offsetof(WireOffsetHole, hole_bytes), hole_bytes);
   return bytes;
@@ -221,14 +245,16 @@ std::array<std::byte, sizeof(WireOffsetHole)> EncodeOffsetHole(uint64_t cookie, 
 
 void AppendErrorChunk(uint64_t cookie, uint32_t error, std::string_view message, std::string& out) {
   message = message.substr(0, kStringBytesMax);
-  const auto payload_bytes = static_cast<uint32_t>(sizeof(WireErrorHead) - sizeof(WireChunk) + message.size());
+  const auto payload_bytes =
+      static_cast<uint32_t>(sizeof(WireErrorHead) - sizeof(WireChunk) + message.size());
   AppendBytes(EncodeChunk({kReplyFlagDone, kChunkError, cookie, payload_bytes}), out);
   WireWriter(out).U32(error).U16(static_cast<uint16_t>(message.size())).Text(message);
 }
 
-void AppendStatusChunk(uint64_t cookie, bool done, uint32_t context_id, std::span<const StatusExtent> extents,
-                       std::string& out) {
-  const auto payload_bytes = static_cast<uint32_t>(sizeof(context_id) + extents.size() * sizeof(WireExtent));
+void AppendStatusChunk(uint64_t cookie, bool done, uint32_t context_id,
+                       std::span<const StatusExtent> extents, std::string& out) {
+  const auto payload_bytes =
+      static_cast<uint32_t>(sizeof(context_id) + extents.size() * sizeof(WireExtent));
   AppendBytes(EncodeChunk({DoneFlag(done), kChunkBlockStatus, cookie, payload_bytes}), out);
   WireWriter writer(out);
   writer.U32(context_id);
@@ -237,7 +263,8 @@ void AppendStatusChunk(uint64_t cookie, bool done, uint32_t context_id, std::spa
 
 std::string WireText(std::string_view text) {
   std::string fit(text.substr(0, kMessageBytesMax));
-  std::replace_if(fit.begin(), fit.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+  std::replace_if(
+      fit.begin(), fit.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
   return fit;
 }
 

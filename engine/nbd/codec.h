@@ -1,6 +1,9 @@
-// codec.h: bytes of the NBD wire to values and back. Pure functions.
-// Ownership: decoded spans and texts point into the input. Threads: any.
-// Errors: nothing here asserts on what came over the wire; what does not decode is an empty optional.
+// codec.h: bytes of the NBD wire to values and back.
+// Pure functions.
+// Ownership: decoded spans and texts point into the input.
+// Threads: any.
+// Errors: nothing here asserts on what came over the wire; what does not decode is an empty
+// optional.
 #pragma once
 
 #include <array>
@@ -15,7 +18,8 @@
 
 namespace cowl::nbd {
 
-// Takes integers and bytes off the front of a message. After the first read that does not fit, every read is empty.
+// Takes integers and bytes off the front of a message. After the first read that does not fit,
+// every read is empty.
 class WireReader {
  public:
   explicit WireReader(std::span<const std::byte> bytes) : bytes_(bytes) {}
@@ -51,7 +55,7 @@ class WireWriter {
   std::string& out_;
 };
 
-// --- Handshake -------------------------------------------------------------------------------------------------------------
+// --- Handshake ---
 
 struct OptionHeader {
   uint32_t option = 0;
@@ -92,7 +96,7 @@ std::optional<MetaContextQuery> DecodeMetaContextQuery(std::span<const std::byte
 std::string EncodeInfoQuery(const InfoQuery& query);
 std::string EncodeMetaContextQuery(const MetaContextQuery& query);
 
-// --- Transmission ----------------------------------------------------------------------------------------------------------
+// --- Transmission ---
 
 struct Request {
   uint16_t flags = 0;
@@ -137,16 +141,19 @@ SimpleReplyBytes EncodeSimpleReply(const SimpleReply& reply);
 ChunkBytes EncodeChunk(const Chunk& chunk);
 
 // Whole chunks but for the data that follows the first. `done`: the last of its reply.
-std::array<std::byte, sizeof(WireOffsetData)> EncodeOffsetDataHead(uint64_t cookie, bool done, uint64_t offset_bytes,
+std::array<std::byte, sizeof(WireOffsetData)> EncodeOffsetDataHead(uint64_t cookie, bool done,
+                                                                   uint64_t offset_bytes,
                                                                    uint32_t data_bytes);
-std::array<std::byte, sizeof(WireOffsetHole)> EncodeOffsetHole(uint64_t cookie, bool done, uint64_t offset_bytes,
+std::array<std::byte, sizeof(WireOffsetHole)> EncodeOffsetHole(uint64_t cookie, bool done,
+                                                               uint64_t offset_bytes,
                                                                uint32_t hole_bytes);
 // `message` is cut to what the protocol allows.
 void AppendErrorChunk(uint64_t cookie, uint32_t error, std::string_view message, std::string& out);
-void AppendStatusChunk(uint64_t cookie, bool done, uint32_t context_id, std::span<const StatusExtent> extents,
-                       std::string& out);
+void AppendStatusChunk(uint64_t cookie, bool done, uint32_t context_id,
+                       std::span<const StatusExtent> extents, std::string& out);
 
-// `text` fit for a message to a client: printable ASCII, anything else as '?', at most the protocol's length.
+// `text` fit for a message to a client: printable ASCII, anything else as '?', at most the
+// protocol's length.
 std::string WireText(std::string_view text);
 
 }  // namespace cowl::nbd

@@ -12,7 +12,8 @@ namespace {
 // Bounds the time that one request holds up its loop, and the size of a reply.
 constexpr size_t kStatusExtentsMax = 4096;
 constexpr size_t kReadExtentsMax = 64;
-// With NBD_CMD_FLAG_REQ_ONE: runs of one status that the map holds in pieces come out whole, up to this many pieces.
+// With NBD_CMD_FLAG_REQ_ONE: runs of one status that the map holds in pieces come out whole, up to
+// this many pieces.
 constexpr size_t kOneExtentPiecesMax = 64;
 
 bool Has(const Request& request, CommandFlag flag) { return (request.flags & flag) != 0; }
@@ -40,7 +41,8 @@ Task<void> ReadWhole(BlockDevice& device, bool structured, Job& job) {
 
 Task<void> ReadFragments(BlockDevice& device, Job& job, std::vector<Fragment> fragments) {
   uint32_t data_bytes = 0;
-  for (const Fragment& fragment : fragments) data_bytes += fragment.is_hole ? 0 : fragment.length_bytes;
+  for (const Fragment& fragment : fragments)
+    data_bytes += fragment.is_hole ? 0 : fragment.length_bytes;
   BufferRef data = BufferPool::ForThisThread().Take(data_bytes);
   auto into = data.bytes();
   for (const Fragment& fragment : fragments) {
@@ -58,12 +60,13 @@ Task<void> ReadFragments(BlockDevice& device, Job& job, std::vector<Fragment> fr
 
 Task<void> Read(BlockDevice& device, const ExportFacts& facts, Job& job) {
   const Request& request = job.request;
-  const bool may_have_holes =
-      facts.structured && !Has(request, kCmdFlagDf) && request.length_bytes >= kReadWithHolesBytesMin;
+  const bool may_have_holes = facts.structured && !Has(request, kCmdFlagDf) &&
+                              request.length_bytes >= kReadWithHolesBytesMin;
   if (!may_have_holes) return ReadWhole(device, facts.structured, job);
   const auto extents = device.Map(request.offset_bytes, request.length_bytes, kReadExtentsMax);
   if (!extents.ok()) return ReadWhole(device, true, job);  // the read itself says what is wrong
-  std::vector<Fragment> fragments = PlanFragments(request.offset_bytes, request.length_bytes, *extents);
+  std::vector<Fragment> fragments =
+      PlanFragments(request.offset_bytes, request.length_bytes, *extents);
   if (fragments.size() == 1 && !fragments[0].is_hole) return ReadWhole(device, true, job);
   return ReadFragments(device, job, std::move(fragments));
 }
@@ -82,12 +85,14 @@ Task<void> Flush(BlockDevice& device, bool structured, Job& job) {
 Task<void> Trim(BlockDevice& device, bool structured, Job& job) {
   const Request& request = job.request;
   const WriteOptions options = WriteOptionsOf(request);
-  absl::Status status = co_await device.Discard(request.offset_bytes, request.length_bytes, options);
+  absl::Status status =
+      co_await device.Discard(request.offset_bytes, request.length_bytes, options);
   Finish(job, std::move(status), structured);
 }
 
 Task<void> Cache(BlockDevice& device, bool structured, Job& job) {
-  absl::Status status = co_await device.Prefetch(job.request.offset_bytes, job.request.length_bytes);
+  absl::Status status =
+      co_await device.Prefetch(job.request.offset_bytes, job.request.length_bytes);
   Finish(job, std::move(status), structured);
 }
 
@@ -96,14 +101,17 @@ Task<void> WriteZeroes(BlockDevice& device, bool structured, Job& job) {
   const ZeroOptions options{.fua = Has(request, kCmdFlagFua),
                             .no_hole = Has(request, kCmdFlagNoHole),
                             .fast_only = Has(request, kCmdFlagFastZero)};
-  absl::Status status = co_await device.WriteZeroes(request.offset_bytes, request.length_bytes, options);
+  absl::Status status =
+      co_await device.WriteZeroes(request.offset_bytes, request.length_bytes, options);
   Finish(job, std::move(status), structured);
 }
 
-absl::StatusOr<std::string> DescribeRange(BlockDevice& device, ContextSet contexts, const Request& request) {
+absl::StatusOr<std::string> DescribeRange(BlockDevice& device, ContextSet contexts,
+                                          const Request& request) {
   const bool only_first = Has(request, kCmdFlagReqOne);
-  COWL_ASSIGN_OR_RETURN(const auto extents, device.Map(request.offset_bytes, request.length_bytes,
-                                                       only_first ? kOneExtentPiecesMax : kStatusExtentsMax));
+  COWL_ASSIGN_OR_RETURN(const auto extents,
+                        device.Map(request.offset_bytes, request.length_bytes,
+                                   only_first ? kOneExtentPiecesMax : kStatusExtentsMax));
   std::string chunks;
   for (const MetaContext& context : kMetaContexts) {
     if (!contexts.Has(context)) continue;
@@ -127,7 +135,8 @@ Task<void> BlockStatus(BlockDevice& device, ContextSet contexts, Job& job) {
 
 }  // namespace
 
-std::vector<Fragment> PlanFragments(uint64_t offset_bytes, uint32_t length_bytes, std::span<const MapExtent> extents) {
+std::vector<Fragment> PlanFragments(uint64_t offset_bytes, uint32_t length_bytes,
+                                    std::span<const MapExtent> extents) {
   std::vector<Fragment> fragments;
   const auto add = [&fragments](uint64_t begin, uint64_t end, bool is_hole) {
     if (begin == end) return;
@@ -142,7 +151,8 @@ std::vector<Fragment> PlanFragments(uint64_t offset_bytes, uint32_t length_bytes
   const uint64_t end = offset_bytes + length_bytes;
   for (const MapExtent& extent : extents) {
     if (extent.offset_bytes != at || extent.length_bytes > end - at) break;
-    add(at, at + extent.length_bytes, extent.type == MapExtent::Type::kZero && extent.length_bytes >= kHoleBytesMin);
+    add(at, at + extent.length_bytes,
+        extent.type == MapExtent::Type::kZero && extent.length_bytes >= kHoleBytesMin);
     at += extent.length_bytes;
   }
   add(at, end, false);
@@ -151,14 +161,22 @@ std::vector<Fragment> PlanFragments(uint64_t offset_bytes, uint32_t length_bytes
 
 Task<void> Execute(BlockDevice& device, const ExportFacts& facts, Job& job) {
   switch (job.request.type) {
-    case kCmdRead: return Read(device, facts, job);
-    case kCmdWrite: return Write(device, facts.structured, job);
-    case kCmdFlush: return Flush(device, facts.structured, job);
-    case kCmdTrim: return Trim(device, facts.structured, job);
-    case kCmdCache: return Cache(device, facts.structured, job);
-    case kCmdWriteZeroes: return WriteZeroes(device, facts.structured, job);
-    case kCmdBlockStatus: return BlockStatus(device, facts.contexts, job);
-    default: break;
+    case kCmdRead:
+      return Read(device, facts, job);
+    case kCmdWrite:
+      return Write(device, facts.structured, job);
+    case kCmdFlush:
+      return Flush(device, facts.structured, job);
+    case kCmdTrim:
+      return Trim(device, facts.structured, job);
+    case kCmdCache:
+      return Cache(device, facts.structured, job);
+    case kCmdWriteZeroes:
+      return WriteZeroes(device, facts.structured, job);
+    case kCmdBlockStatus:
+      return BlockStatus(device, facts.contexts, job);
+    default:
+      break;
   }
   COWL_CHECK(false);  // request_rules.h let an unknown command through
 }

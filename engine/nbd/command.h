@@ -1,6 +1,7 @@
 // command.h: the commands of the transmission phase, each as calls of a block device.
-// Threads: the device's loop. Ownership: device and job outlive the task. Errors: a device's status becomes the job's reply;
-// `failure` keeps it for the log.
+// Threads: the device's loop.
+// Ownership: device and job outlive the task.
+// Errors: a device's status becomes the job's reply; `failure` keeps it for the log.
 // REQUIRES: the request was found valid (request_rules.h).
 #pragma once
 
@@ -30,11 +31,13 @@ struct Job {
 // Does what the request asks and writes the reply.
 Task<void> Execute(BlockDevice& device, const ExportFacts& facts, Job& job);
 
-// The chunks that a structured read of the range is answered in: runs of zeros that are worth it as holes, all else as data. What
-// the extents do not cover counts as data.
-std::vector<Fragment> PlanFragments(uint64_t offset_bytes, uint32_t length_bytes, std::span<const MapExtent> extents);
+// The chunks that a structured read of the range is answered in: runs of zeros that are worth it as
+// holes, all else as data. What the extents do not cover counts as data.
+std::vector<Fragment> PlanFragments(uint64_t offset_bytes, uint32_t length_bytes,
+                                    std::span<const MapExtent> extents);
 
-// A shorter zero run, or a hole in a shorter read, is not worth a chunk of its own, or a look at the map.
+// A shorter zero run, or a hole in a shorter read, is not worth a chunk of its own, or a look at
+// the map.
 inline constexpr uint32_t kHoleBytesMin = 4 * kKiB;
 inline constexpr uint32_t kReadWithHolesBytesMin = 32 * kKiB;
 

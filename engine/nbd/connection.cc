@@ -20,8 +20,9 @@ UniqueFd Duplicate(const UniqueFd& fd) { return UniqueFd(::fcntl(fd.get(), F_DUP
 
 }  // namespace
 
-Connection::Connection(IoLoop& home, ExportTable& table, UniqueFd in, UniqueFd out, std::string client,
-                       Clock::time_point handshake_deadline, const SessionLimits& limits)
+Connection::Connection(IoLoop& home, ExportTable& table, UniqueFd in, UniqueFd out,
+                       std::string client, Clock::time_point handshake_deadline,
+                       const SessionLimits& limits)
     : home_(home),
       table_(table),
       client_(std::move(client)),
@@ -36,18 +37,20 @@ Task<void> Connection::Serve(std::shared_ptr<Connection> self) {
   const bool agreed = co_await connection.ShakeHands();
   if (!agreed || connection.ends_) co_return;
   connection.negotiated_ = connection.handshake_.TakeResult();
-  // From here on Drain and Cut post to the session's loop; a post made after ours finds the session there.
+  // From here on Drain and Cut post to the session's loop; a post made after ours finds the session
+  // there.
   connection.session_loop_ = &connection.negotiated_.disk->loop();
   co_await SwitchTo(*connection.session_loop_);
   co_await connection.RunSession();
   co_await SwitchTo(connection.home_);
 }
 
-// --- Handshake -------------------------------------------------------------------------------------------------------------
+// --- Handshake ---
 
 std::unique_ptr<Stream> Connection::WrapForHandshake() {
   // A stream gives a socket back; of a pair we keep the descriptors and give it copies.
-  return out_.valid() ? home_.WrapStreamPair(Duplicate(in_), Duplicate(out_)) : home_.WrapStream(std::move(in_));
+  return out_.valid() ? home_.WrapStreamPair(Duplicate(in_), Duplicate(out_))
+                      : home_.WrapStream(std::move(in_));
 }
 
 // True when the client chose an export: then the descriptors are in in_ and out_ again.
@@ -81,7 +84,8 @@ Task<size_t> Connection::Step() {
     taken = handshake_.Step(received_, to_send_);
     co_return taken;
   }
-  OffloadAwaiter aside = Offload(home_, [this, &taken] { taken = handshake_.Step(received_, to_send_); });
+  OffloadAwaiter aside =
+      Offload(home_, [this, &taken] { taken = handshake_.Step(received_, to_send_); });
   co_await aside;
   co_return taken;
 }
@@ -110,16 +114,18 @@ void Connection::CheckHandshake(Clock::time_point now) {
   handshake_stream_->Shutdown();
 }
 
-// --- Session ---------------------------------------------------------------------------------------------------------------
+// --- Session ---
 
 Task<void> Connection::RunSession() {
   IoLoop& loop = negotiated_.disk->loop();
   OpenExport& disk = *negotiated_.disk;
   BlockDevice& device = disk.device();
-  const ExportFacts facts{device.size_bytes(), device.read_only(), negotiated_.structured, negotiated_.contexts};
+  const ExportFacts facts{device.size_bytes(), device.read_only(), negotiated_.structured,
+                          negotiated_.contexts};
   {
     const std::unique_ptr<Stream> stream =
-        out_.valid() ? loop.WrapStreamPair(std::move(in_), std::move(out_)) : loop.WrapStream(std::move(in_));
+        out_.valid() ? loop.WrapStreamPair(std::move(in_), std::move(out_))
+                     : loop.WrapStream(std::move(in_));
     Session session(*stream, disk, facts, limits_, received_);
     std::vector<std::byte>().swap(received_);
     session_ = &session;

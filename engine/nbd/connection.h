@@ -1,6 +1,8 @@
-// connection.h: one client's connection on its way from the server's loop, where it shakes hands, to the loop of its export.
+// connection.h: one client's connection on its way from the server's loop, where it shakes hands,
+// to the loop of its export.
 // Ownership: shared by the coroutine that serves it and whatever waits, posted, to reach it.
-// Threads: each group of members belongs to one loop. Errors: a connection that fails just ends; `Serve` says why.
+// Threads: each group of members belongs to one loop.
+// Errors: a connection that fails just ends; `Serve` says why.
 #pragma once
 
 #include <chrono>
@@ -22,12 +24,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   using Clock = std::chrono::steady_clock;
 
   // `out` is not valid for a socket that goes both ways. `home`: the server's loop.
-  Connection(IoLoop& home, ExportTable& table, UniqueFd in, UniqueFd out, std::string client, Clock::time_point handshake_deadline,
-             const SessionLimits& limits);
+  Connection(IoLoop& home, ExportTable& table, UniqueFd in, UniqueFd out, std::string client,
+             Clock::time_point handshake_deadline, const SessionLimits& limits);
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  // The whole life of the connection. Starts and ends on `home`; keeps the connection alive meanwhile.
+  // The whole life of the connection. Starts and ends on `home`; keeps the connection alive
+  // meanwhile.
   static Task<void> Serve(std::shared_ptr<Connection> self);
 
   // On `home`. Drain: finishes and answers what was started. Cut: at once.

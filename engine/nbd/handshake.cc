@@ -51,7 +51,10 @@ std::string BlockSizeInfo() {
 
 void AppendServer(const ExportTable::Entry& entry, std::string& out) {
   std::string data;
-  WireWriter(data).U32(static_cast<uint32_t>(entry.name.size())).Text(entry.name).Text(entry.description);
+  WireWriter(data)
+      .U32(static_cast<uint32_t>(entry.name.size()))
+      .Text(entry.name)
+      .Text(entry.description);
   AppendOptionReply(kOptList, kRepServer, data, out);
 }
 
@@ -74,16 +77,21 @@ bool MayAskTable(uint32_t option) {
     case kOptInfo:
     case kOptGo:
     case kOptListMetaContext:
-    case kOptSetMetaContext: return true;
-    default: return false;
+    case kOptSetMetaContext:
+      return true;
+    default:
+      return false;
   }
 }
 
 }  // namespace
 
-Handshake::Handshake(ExportTable& table, std::string client) : table_(table), client_(std::move(client)) {}
+Handshake::Handshake(ExportTable& table, std::string client)
+    : table_(table), client_(std::move(client)) {}
 
-void Handshake::Greet(std::string& out) const { AppendGreeting(kFlagFixedNewstyle | kFlagNoZeroes, out); }
+void Handshake::Greet(std::string& out) const {
+  AppendGreeting(kFlagFixedNewstyle | kFlagNoZeroes, out);
+}
 
 size_t Handshake::Step(std::span<const std::byte> input, std::string& out) {
   if (state_ == State::kClientFlags) return TakeClientFlags(input);
@@ -94,7 +102,8 @@ size_t Handshake::Step(std::span<const std::byte> input, std::string& out) {
 bool Handshake::AsksTable(std::span<const std::byte> input) const {
   if (state_ != State::kOptions || skip_bytes_ > 0) return false;
   const auto header = DecodeOptionHeader(input);
-  return header && MayAskTable(header->option) && input.size() - sizeof(WireOption) >= header->data_bytes;
+  return header && MayAskTable(header->option) &&
+         input.size() - sizeof(WireOption) >= header->data_bytes;
 }
 
 Negotiated Handshake::TakeResult() {
@@ -154,16 +163,26 @@ size_t Handshake::Skip(std::span<const std::byte> input, std::string& out) {
 
 void Handshake::Dispatch(uint32_t option, std::span<const std::byte> data, std::string& out) {
   switch (option) {
-    case kOptExportName: return OnExportName(data, out);
-    case kOptAbort: return OnAbort(out);
-    case kOptList: return OnList(data, out);
-    case kOptStartTls: return Refuse(option, kRepErrUnsup, "this server has no TLS", out);
+    case kOptExportName:
+      return OnExportName(data, out);
+    case kOptAbort:
+      return OnAbort(out);
+    case kOptList:
+      return OnList(data, out);
+    case kOptStartTls:
+      return Refuse(option, kRepErrUnsup, "this server has no TLS", out);
     case kOptInfo:
-    case kOptGo: return OnInfo(option, data, out);
-    case kOptStructuredReply: return OnStructuredReply(data, out);
-    case kOptListMetaContext: return OnListMetaContext(data, out);
-    case kOptSetMetaContext: return OnSetMetaContext(data, out);
-    default: return Refuse(option, kRepErrUnsup, absl::StrCat("option ", option, " is not supported"), out);
+    case kOptGo:
+      return OnInfo(option, data, out);
+    case kOptStructuredReply:
+      return OnStructuredReply(data, out);
+    case kOptListMetaContext:
+      return OnListMetaContext(data, out);
+    case kOptSetMetaContext:
+      return OnSetMetaContext(data, out);
+    default:
+      return Refuse(option, kRepErrUnsup, absl::StrCat("option ", option, " is not supported"),
+                    out);
   }
 }
 
@@ -186,9 +205,11 @@ void Handshake::OnAbort(std::string& out) {
 void Handshake::OnList(std::span<const std::byte> data, std::string& out) {
   if (!data.empty()) return Refuse(kOptList, kRepErrInvalid, "NBD_OPT_LIST takes no data", out);
   const auto entries = table_.List();
-  if (!entries.ok()) return Refuse(kOptList, RefusalOf(entries.status()), Message(entries.status()), out);
+  if (!entries.ok())
+    return Refuse(kOptList, RefusalOf(entries.status()), Message(entries.status()), out);
   for (const ExportTable::Entry& entry : *entries) {
-    const bool is_sayable = entry.name.size() <= kStringBytesMax && entry.description.size() <= kStringBytesMax;
+    const bool is_sayable =
+        entry.name.size() <= kStringBytesMax && entry.description.size() <= kStringBytesMax;
     if (is_sayable) AppendServer(entry, out);
   }
   Ack(kOptList, out);
@@ -196,22 +217,26 @@ void Handshake::OnList(std::span<const std::byte> data, std::string& out) {
 
 void Handshake::OnInfo(uint32_t option, std::span<const std::byte> data, std::string& out) {
   const auto query = DecodeInfoQuery(data);
-  if (!query) return Refuse(option, kRepErrInvalid, "the lengths inside the option do not fit its data", out);
+  if (!query)
+    return Refuse(option, kRepErrInvalid, "the lengths inside the option do not fit its data", out);
   if (RefuseLongName(option, query->name, out)) return;
   if (const absl::Status status = Open(query->name); !status.ok()) {
     return Refuse(option, RefusalOf(status), Message(status), out);
   }
   AppendInfo(option, kInfoExport, ExportInfo(disk_->device().size_bytes(), Flags()), out);
   if (Holds(query->requests, kInfoName)) AppendInfo(option, kInfoName, disk_->name(), out);
-  if (Holds(query->requests, kInfoDescription)) AppendInfo(option, kInfoDescription, disk_->description(), out);
-  if (Holds(query->requests, kInfoBlockSize)) AppendInfo(option, kInfoBlockSize, BlockSizeInfo(), out);
+  if (Holds(query->requests, kInfoDescription))
+    AppendInfo(option, kInfoDescription, disk_->description(), out);
+  if (Holds(query->requests, kInfoBlockSize))
+    AppendInfo(option, kInfoBlockSize, BlockSizeInfo(), out);
   Ack(option, out);
   if (option == kOptGo) EnterTransmission(query->name);
 }
 
 void Handshake::OnStructuredReply(std::span<const std::byte> data, std::string& out) {
   if (!data.empty()) {
-    return Refuse(kOptStructuredReply, kRepErrInvalid, "NBD_OPT_STRUCTURED_REPLY takes no data", out);
+    return Refuse(kOptStructuredReply, kRepErrInvalid, "NBD_OPT_STRUCTURED_REPLY takes no data",
+                  out);
   }
   structured_ = true;
   Ack(kOptStructuredReply, out);
@@ -228,9 +253,11 @@ void Handshake::OnSetMetaContext(std::span<const std::byte> data, std::string& o
 
 void Handshake::OnMetaContext(uint32_t option, std::span<const std::byte> data, std::string& out) {
   const bool is_list = option == kOptListMetaContext;
-  if (!structured_) return Refuse(option, kRepErrInvalid, "negotiate structured replies first", out);
+  if (!structured_)
+    return Refuse(option, kRepErrInvalid, "negotiate structured replies first", out);
   const auto query = DecodeMetaContextQuery(data);
-  if (!query) return Refuse(option, kRepErrInvalid, "the lengths inside the option do not fit its data", out);
+  if (!query)
+    return Refuse(option, kRepErrInvalid, "the lengths inside the option do not fit its data", out);
   if (RefuseLongName(option, query->name, out)) return;
   const auto matched = Matched(query->queries, is_list);
   if (!matched) return Refuse(option, kRepErrInvalid, "a query that is not NAMESPACE:NAME", out);
@@ -275,7 +302,8 @@ bool Handshake::RefuseLongName(uint32_t option, std::string_view name, std::stri
 }
 
 uint16_t Handshake::Flags() const {
-  return TransmissionFlags({disk_->device().size_bytes(), disk_->device().read_only(), structured_, contexts_});
+  return TransmissionFlags(
+      {disk_->device().size_bytes(), disk_->device().read_only(), structured_, contexts_});
 }
 
 }  // namespace cowl::nbd

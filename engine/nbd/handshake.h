@@ -1,8 +1,11 @@
-// handshake.h: the server's side of the fixed newstyle handshake: bytes in, bytes out, one function an option; no socket.
-// Ownership: the table must outlive the handshake. The handshake holds the export it opened last, so that INFO followed by GO
-// speaks of one and the same disk; the hold goes on to the session with TakeResult, or ends with the handshake.
+// handshake.h: the server's side of the fixed newstyle handshake: bytes in, bytes out, one function
+// an option; no socket.
+// Ownership: the table must outlive the handshake. The handshake holds the export it opened last,
+// so that INFO followed by GO speaks of one and the same disk; the hold goes on to the session with
+// TakeResult, or ends with the handshake.
 // Threads: one at a time, any; Step may block where AsksTable says so.
-// Errors: what a client gets wrong is answered as the protocol says, or ends the handshake with a reason; nothing asserts on it.
+// Errors: what a client gets wrong is answered as the protocol says, or ends the handshake with a
+// reason; nothing asserts on it.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +43,9 @@ class Handshake {
   // What the server says first.
   void Greet(std::string& out) const;
 
-  // Takes one message, or part of one it skips, off the front of `input` and appends what is to be sent to `out`. Returns the bytes
-  // taken; 0: it needs more than there is (never more than kInputBytesMax), or the handshake is over.
+  // Takes one message, or part of one it skips, off the front of `input` and appends what is to be
+  // sent to `out`. Returns the bytes taken; 0: it needs more than there is (never more than
+  // kInputBytesMax), or the handshake is over.
   size_t Step(std::span<const std::byte> input, std::string& out);
 
   // True when the next Step would ask the export table, which may block.
@@ -52,7 +56,8 @@ class Handshake {
   // Once, in kTransmission.
   Negotiated TakeResult();
 
-  // The longest option that is read, header included. A longer one is skipped and refused, a much longer one ends the handshake.
+  // The longest option that is read, header included. A longer one is skipped and refused, a much
+  // longer one ends the handshake.
   static constexpr size_t kOptionDataBytesMax = 64 * 1024;
   static constexpr size_t kOptionDataBytesSkipped = 1024 * 1024;
   static constexpr size_t kInputBytesMax = sizeof(WireOption) + kOptionDataBytesMax;

@@ -24,7 +24,8 @@ bool InputBuffer::CanStay(size_t unread_bytes_wanted, size_t block_bytes) const 
            block_.size_bytes() >= unread_bytes_wanted;
   }
   const size_t tail_bytes = block_.size_bytes() - end_;
-  return block_.size_bytes() - begin_ >= unread_bytes_wanted && tail_bytes >= std::min(kTailBytesMin, block_bytes / 2);
+  return block_.size_bytes() - begin_ >= unread_bytes_wanted &&
+         tail_bytes >= std::min(kTailBytesMin, block_bytes / 2);
 }
 
 void InputBuffer::Move(size_t block_bytes) {

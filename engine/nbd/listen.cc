@@ -31,18 +31,21 @@ constexpr size_t kSocketPathBytesMax = sizeof(sockaddr_un::sun_path) - 1;
 constexpr int kFirstActivatedFd = 3;  // SD_LISTEN_FDS_START
 
 std::string Expected(std::string_view text, std::string_view problem) {
-  return absl::StrCat("listen address ", Quoted(text), ": ", Absl(problem), "; give unix:PATH or tcp:HOST:PORT");
+  return absl::StrCat("listen address ", Quoted(text), ": ", Absl(problem),
+                      "; give unix:PATH or tcp:HOST:PORT");
 }
 
 absl::StatusOr<ListenSpec> ParseUnix(std::string_view text, std::string_view path) {
   if (path.empty()) return InvalidArgument(Expected(text, "the path is empty"));
-  if (path.find('\0') != std::string_view::npos) return InvalidArgument(Expected(text, "the path holds a NUL"));
+  if (path.find('\0') != std::string_view::npos)
+    return InvalidArgument(Expected(text, "the path holds a NUL"));
   return ListenSpec{ListenSpec::Kind::kUnix, std::string(path), {}, 0};
 }
 
 absl::StatusOr<ListenSpec> ParseTcp(std::string_view text, std::string_view address) {
   const size_t colon = address.rfind(':');
-  if (colon == std::string_view::npos) return InvalidArgument(Expected(text, "the port is missing"));
+  if (colon == std::string_view::npos)
+    return InvalidArgument(Expected(text, "the port is missing"));
   std::string_view host = address.substr(0, colon);
   const std::string_view port_text = address.substr(colon + 1);
   const bool has_brackets = host.size() >= 2 && host.front() == '[' && host.back() == ']';
@@ -52,21 +55,23 @@ absl::StatusOr<ListenSpec> ParseTcp(std::string_view text, std::string_view addr
     return InvalidArgument(Expected(text, "an IPv6 address needs brackets, as in tcp:[::1]:10809"));
   }
   uint32_t port;
-  const bool is_digits = !port_text.empty() && port_text.find_first_not_of("0123456789") == std::string_view::npos;
+  const bool is_digits =
+      !port_text.empty() && port_text.find_first_not_of("0123456789") == std::string_view::npos;
   if (!is_digits || !absl::SimpleAtoi(Absl(port_text), &port) || port > 65535) {
     return InvalidArgument(Expected(text, "the port is not a number from 0 to 65535"));
   }
   return ListenSpec{ListenSpec::Kind::kTcp, {}, std::string(host), static_cast<uint16_t>(port)};
 }
 
-// --- unix ------------------------------------------------------------------------------------------------------------------
+// --- unix ---
 
 absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() > kSocketPathBytesMax) {
-    return InvalidArgument(absl::StrCat("listen on ", Quoted(path), ": a socket's path may have ", kSocketPathBytesMax,
-                                        " bytes and this has ", path.size(), "; choose a shorter one"));
+    return InvalidArgument(absl::StrCat("listen on ", Quoted(path), ": a socket's path may have ",
+                                        kSocketPathBytesMax, " bytes and this has ", path.size(),
+                                        "; choose a shorter one"));
   }
   std::memcpy(address.sun_path, path.data(), path.size());
   return address;
@@ -79,22 +84,28 @@ absl::Status ClearPath(const std::string& path, const sockaddr_un& address) {
     return errno == ENOENT ? absl::OkStatus() : ErrnoStatus(errno, "listen on", path);
   }
   if (!S_ISSOCK(file.st_mode)) {
-    return AlreadyExists(absl::StrCat("listen on ", path, ": there is a file that is no socket; remove it or choose another path"));
+    return AlreadyExists(
+        absl::StrCat("listen on ", path,
+                     ": there is a file that is no socket; remove it or choose another path"));
   }
   const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!probe.valid()) return ErrnoStatus(errno, "make a socket for", path);
-  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 || errno == EAGAIN) {
-    return AlreadyExists(absl::StrCat("listen on ", path, ": another server listens there; stop it or choose another path"));
+  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
+      errno == EAGAIN) {
+    return AlreadyExists(absl::StrCat(
+        "listen on ", path, ": another server listens there; stop it or choose another path"));
   }
   if (errno == ENOENT) return absl::OkStatus();
   if (errno != ECONNREFUSED) return ErrnoStatus(errno, "listen on", path);
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoStatus(errno, "remove the old socket", path);
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+    return ErrnoStatus(errno, "remove the old socket", path);
   return absl::OkStatus();
 }
 
 absl::StatusOr<BoundSocket> BindUnix(const std::string& given_path) {
   std::error_code failed;
-  const std::string path = std::filesystem::absolute(given_path, failed).lexically_normal().string();
+  const std::string path =
+      std::filesystem::absolute(given_path, failed).lexically_normal().string();
   if (failed) return ErrnoStatus(failed.value(), "listen on", given_path);
   COWL_ASSIGN_OR_RETURN(const sockaddr_un address, UnixAddress(path));
   COWL_RETURN_IF_ERROR(ClearPath(path, address));
@@ -102,7 +113,8 @@ absl::StatusOr<BoundSocket> BindUnix(const std::string& given_path) {
   bound.fd = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!bound.fd.valid()) return ErrnoStatus(errno, "make a socket for", path);
   // The mode of the socket itself is what its file is made with, so the file never has another.
-  if (::fchmod(bound.fd.get(), kSocketMode) != 0) return ErrnoStatus(errno, "set the mode of the socket", path);
+  if (::fchmod(bound.fd.get(), kSocketMode) != 0)
+    return ErrnoStatus(errno, "set the mode of the socket", path);
   if (::bind(bound.fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return ErrnoStatus(errno, "listen on", path);
   }
@@ -112,7 +124,7 @@ absl::StatusOr<BoundSocket> BindUnix(const std::string& given_path) {
   return bound;
 }
 
-// --- tcp -------------------------------------------------------------------------------------------------------------------
+// --- tcp ---
 
 struct FreeAddresses {
   void operator()(addrinfo* addresses) const { ::freeaddrinfo(addresses); }
@@ -131,9 +143,10 @@ bool IsLoopback(const sockaddr* address) {
 }
 
 absl::Status RefuseWithoutTls(std::string_view host) {
-  return InvalidArgument(absl::StrCat("listen on ", Quoted(host),
-                                      ": beyond loopback clients and data would be unprotected, and this server has no TLS; "
-                                      "listen on 127.0.0.1, [::1] or a unix socket, and forward it by ssh"));
+  return InvalidArgument(absl::StrCat(
+      "listen on ", Quoted(host),
+      ": beyond loopback clients and data would be unprotected, and this server has no TLS; "
+      "listen on 127.0.0.1, [::1] or a unix socket, and forward it by ssh"));
 }
 
 absl::StatusOr<Addresses> Resolve(const ListenSpec& spec) {
@@ -142,9 +155,11 @@ absl::StatusOr<Addresses> Resolve(const ListenSpec& spec) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int failed = ::getaddrinfo(spec.host.c_str(), absl::StrCat(spec.port).c_str(), &hints, &found);
+  const int failed =
+      ::getaddrinfo(spec.host.c_str(), absl::StrCat(spec.port).c_str(), &hints, &found);
   if (failed != 0) {
-    return InvalidArgument(absl::StrCat("listen on ", Quoted(spec.host), ": no such host (", ::gai_strerror(failed), ")"));
+    return InvalidArgument(absl::StrCat("listen on ", Quoted(spec.host), ": no such host (",
+                                        ::gai_strerror(failed), ")"));
   }
   return Addresses(found);
 }
@@ -155,10 +170,13 @@ absl::StatusOr<std::string> BoundTcpUri(int fd) {
   char host[NI_MAXHOST];
   char port[NI_MAXSERV];
   uint32_t port_number;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return ErrnoStatus(errno, "ask for", "the address");
-  const int failed = ::getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host, sizeof(host), port, sizeof(port),
-                                   NI_NUMERICHOST | NI_NUMERICSERV);
-  if (failed != 0 || !absl::SimpleAtoi(port, &port_number)) return Internal("a bound socket without an address");
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    return ErrnoStatus(errno, "ask for", "the address");
+  const int failed =
+      ::getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host, sizeof(host), port,
+                    sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+  if (failed != 0 || !absl::SimpleAtoi(port, &port_number))
+    return Internal("a bound socket without an address");
   return TcpUri(host, static_cast<uint16_t>(port_number));
 }
 
@@ -168,22 +186,26 @@ absl::StatusOr<BoundSocket> BindAddress(const addrinfo& address, std::string_vie
   if (!bound.fd.valid()) return ErrnoStatus(errno, "make a socket for", host);
   const int on = 1;
   ::setsockopt(bound.fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  const bool listens = ::bind(bound.fd.get(), address.ai_addr, address.ai_addrlen) == 0 && ::listen(bound.fd.get(), kBacklog) == 0;
+  const bool listens = ::bind(bound.fd.get(), address.ai_addr, address.ai_addrlen) == 0 &&
+                       ::listen(bound.fd.get(), kBacklog) == 0;
   if (!listens) return ErrnoStatus(errno, "listen on", host);
   COWL_ASSIGN_OR_RETURN(bound.uri, BoundTcpUri(bound.fd.get()));
   return bound;
 }
 
-// The first address of the host that can be had, IPv4 before IPv6: "localhost" is both, and clients try 127.0.0.1.
+// The first address of the host that can be had, IPv4 before IPv6: "localhost" is both, and clients
+// try 127.0.0.1.
 absl::StatusOr<BoundSocket> BindTcp(const ListenSpec& spec) {
   COWL_ASSIGN_OR_RETURN(const Addresses addresses, Resolve(spec));
   for (const addrinfo* address = addresses.get(); address != nullptr; address = address->ai_next) {
     if (!IsLoopback(address->ai_addr)) return RefuseWithoutTls(spec.host);
   }
   const std::string where = absl::StrCat(spec.host, ":", spec.port);
-  absl::Status failure = InvalidArgument(absl::StrCat("listen on ", where, ": the host has no address"));
+  absl::Status failure =
+      InvalidArgument(absl::StrCat("listen on ", where, ": the host has no address"));
   for (const int family : {AF_INET, AF_INET6}) {
-    for (const addrinfo* address = addresses.get(); address != nullptr; address = address->ai_next) {
+    for (const addrinfo* address = addresses.get(); address != nullptr;
+         address = address->ai_next) {
       if (address->ai_family != family) continue;
       auto bound = BindAddress(*address, where);
       if (bound.ok()) return bound;
@@ -193,7 +215,7 @@ absl::StatusOr<BoundSocket> BindTcp(const ListenSpec& spec) {
   return failure;
 }
 
-// --- systemd ---------------------------------------------------------------------------------------------------------------
+// --- systemd ---
 
 int SocketOption(int fd, int option) {
   int value = -1;
@@ -204,13 +226,17 @@ int SocketOption(int fd, int option) {
 absl::StatusOr<std::string> ActivatedUri(int fd) {
   sockaddr_storage address{};
   socklen_t size = sizeof(address);
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return ErrnoStatus(errno, "ask for", "the address");
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    return ErrnoStatus(errno, "ask for", "the address");
   if (address.ss_family == AF_UNIX) {
     const auto* unix_address = reinterpret_cast<const sockaddr_un*>(&address);
-    if (unix_address->sun_path[0] != '/') return InvalidArgument("a unix socket without an absolute path");
-    return UnixUri(std::string(unix_address->sun_path, ::strnlen(unix_address->sun_path, sizeof(unix_address->sun_path))));
+    if (unix_address->sun_path[0] != '/')
+      return InvalidArgument("a unix socket without an absolute path");
+    return UnixUri(std::string(unix_address->sun_path,
+                               ::strnlen(unix_address->sun_path, sizeof(unix_address->sun_path))));
   }
-  if (!IsLoopback(reinterpret_cast<const sockaddr*>(&address))) return RefuseWithoutTls("the address of the systemd socket");
+  if (!IsLoopback(reinterpret_cast<const sockaddr*>(&address)))
+    return RefuseWithoutTls("the address of the systemd socket");
   return BoundTcpUri(fd);
 }
 
@@ -219,11 +245,13 @@ absl::StatusOr<BoundSocket> TakeActivatedSocket(int fd) {
   BoundSocket bound;
   bound.fd = UniqueFd(fd);
   if (SocketOption(fd, SO_ACCEPTCONN) != 1 || SocketOption(fd, SO_TYPE) != SOCK_STREAM) {
-    return InvalidArgument(absl::StrCat(where, " is not a listening stream socket; the unit needs ListenStream= and Accept=no"));
+    return InvalidArgument(absl::StrCat(
+        where, " is not a listening stream socket; the unit needs ListenStream= and Accept=no"));
   }
   // systemd may pass it non-blocking; the loops want to wait in the kernel.
   const int flags = ::fcntl(fd, F_GETFL);
-  if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || flags < 0 || ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) {
+  if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || flags < 0 ||
+      ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) {
     return ErrnoStatus(errno, "take", where);
   }
   auto uri = ActivatedUri(fd);
@@ -258,9 +286,12 @@ absl::StatusOr<std::vector<BoundSocket>> TakeActivatedSockets() {
   std::vector<BoundSocket> sockets;
   if (pid != ::getpid() || count <= 0) return sockets;
   for (const char* name : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}) ::unsetenv(name);
-  if (count > kCountMax) return InvalidArgument(absl::StrCat("systemd passes ", count, " sockets; ", kCountMax, " is the most"));
+  if (count > kCountMax)
+    return InvalidArgument(
+        absl::StrCat("systemd passes ", count, " sockets; ", kCountMax, " is the most"));
   for (int64_t i = 0; i < count; ++i) {
-    COWL_ASSIGN_OR_RETURN(BoundSocket bound, TakeActivatedSocket(static_cast<int>(kFirstActivatedFd + i)));
+    COWL_ASSIGN_OR_RETURN(BoundSocket bound,
+                          TakeActivatedSocket(static_cast<int>(kFirstActivatedFd + i)));
     sockets.push_back(std::move(bound));
   }
   return sockets;
@@ -288,8 +319,8 @@ SocketFile& SocketFile::operator=(SocketFile&& other) noexcept {
 
 void SocketFile::Remove() {
   struct stat file;
-  const bool is_ours =
-      !path_.empty() && ::lstat(path_.c_str(), &file) == 0 && file.st_dev == device_ && file.st_ino == inode_;
+  const bool is_ours = !path_.empty() && ::lstat(path_.c_str(), &file) == 0 &&
+                       file.st_dev == device_ && file.st_ino == inode_;
   if (is_ours) ::unlink(path_.c_str());
   path_.clear();
 }

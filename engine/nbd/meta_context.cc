@@ -24,13 +24,15 @@ std::optional<ContextSet> MatchContexts(std::string_view query, bool wildcards) 
   const bool is_wildcard = colon + 1 == query.size();
   ContextSet matched;
   for (const MetaContext& context : kMetaContexts) {
-    const bool matches = is_wildcard ? wildcards && context.name.starts_with(query) : context.name == query;
+    const bool matches =
+        is_wildcard ? wildcards && context.name.starts_with(query) : context.name == query;
     if (matches) matched.Add(context);
   }
   return matched;
 }
 
-std::vector<StatusExtent> DescribeExtents(const MetaContext& context, std::span<const MapExtent> extents, bool only_first) {
+std::vector<StatusExtent> DescribeExtents(const MetaContext& context,
+                                          std::span<const MapExtent> extents, bool only_first) {
   std::vector<StatusExtent> described;
   for (const MapExtent& extent : extents) {
     const uint32_t status = StatusOf(context, extent);

@@ -1,7 +1,10 @@
-// meta_context.h: the metadata contexts of block status: which there are, which a query means, and what they say of a disk's map.
-// base:allocation (the protocol's): NBD_STATE_HOLE and NBD_STATE_ZERO for what reads as zeros, 0 for data.
-// cowl:depth: 1 for the top of the chain, 2 below it, ...; 0 where no layer has the range and it reads as zeros.
-// Pure functions. Threads: any. Errors: a query that is no query is an empty optional.
+// meta_context.h: the metadata contexts of block status: which there are, which a query means, and
+// what they say of a disk's map.
+//   base:allocation  (the protocol's) 3, hole and zero, for what reads as zeros; 0 for data
+//   cowl:depth       1 for the top of the chain, 2 below it, ...; 0 where no layer has it
+// Pure functions.
+// Threads: any.
+// Errors: a query that is no query is an empty optional.
 #pragma once
 
 #include <array>
@@ -39,11 +42,13 @@ class ContextSet {
   uint32_t bits_ = 0;
 };
 
-// NAMESPACE:LEAF means that context, or nothing if there is no such; with `wildcards` (a list, not a choice), NAMESPACE: means all of
-// its contexts. Empty when the query has no namespace.
+// NAMESPACE:LEAF means that context, or nothing if there is no such; with `wildcards` (a list, not
+// a choice), NAMESPACE: means all of its contexts. Empty when the query has no namespace.
 std::optional<ContextSet> MatchContexts(std::string_view query, bool wildcards);
 
-// The extents as `context` describes them, neighbours of one status merged; with `only_first` no more than one.
-std::vector<StatusExtent> DescribeExtents(const MetaContext& context, std::span<const MapExtent> extents, bool only_first);
+// The extents as `context` describes them, neighbours of one status merged; with `only_first` no
+// more than one.
+std::vector<StatusExtent> DescribeExtents(const MetaContext& context,
+                                          std::span<const MapExtent> extents, bool only_first);
 
 }  // namespace cowl::nbd

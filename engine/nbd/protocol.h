@@ -1,6 +1,7 @@
-// protocol.h: the numbers of the NBD protocol (doc/proto.md of the NetworkBlockDevice project) and the layout of its fixed headers.
-// Units: every integer on the wire is big endian; the structs here show where a field lies and are never filled in place:
-// codec.h packs and unpacks them. Ownership, threads, errors: none.
+// protocol.h: the numbers of the NBD protocol (doc/proto.md of the NetworkBlockDevice project) and
+// the layout of its fixed headers.
+// Units: every integer on the wire is big endian; the structs here show where a field lies and are
+// never filled in place: codec.h packs and unpacks them. Ownership, threads, errors: none.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,7 @@
 
 namespace cowl::nbd {
 
-// --- Handshake -------------------------------------------------------------------------------------------------------------
+// --- Handshake ---
 
 inline constexpr uint64_t kGreetingMagic = 0x4e42444d41474943;  // "NBDMAGIC"
 inline constexpr uint64_t kOptionMagic = 0x49484156454f5054;    // "IHAVEOPT"
@@ -79,7 +80,7 @@ enum Info : uint16_t {
   kInfoBlockSize = 3,
 };
 
-// --- Transmission ----------------------------------------------------------------------------------------------------------
+// --- Transmission ---
 
 inline constexpr uint32_t kRequestMagic = 0x25609513;
 inline constexpr uint32_t kSimpleReplyMagic = 0x67446698;
@@ -133,7 +134,7 @@ enum AllocationState : uint32_t {
   kStateZero = 1 << 1,
 };
 
-// --- Layout ----------------------------------------------------------------------------------------------------------------
+// --- Layout ---
 
 struct [[gnu::packed]] WireGreeting {
   uint64_t magic;
@@ -207,15 +208,18 @@ struct [[gnu::packed]] WireErrorHead {
 static_assert(sizeof(WireGreeting) == 18 && offsetof(WireGreeting, flags) == 16);
 static_assert(sizeof(WireOption) == 16 && offsetof(WireOption, data_bytes) == 12);
 static_assert(sizeof(WireOptionReply) == 20 && offsetof(WireOptionReply, data_bytes) == 16);
-static_assert(sizeof(WireRequest) == 28 && offsetof(WireRequest, cookie) == 8 && offsetof(WireRequest, length_bytes) == 24);
+static_assert(sizeof(WireRequest) == 28 && offsetof(WireRequest, cookie) == 8 &&
+              offsetof(WireRequest, length_bytes) == 24);
 static_assert(sizeof(WireSimpleReply) == 16 && offsetof(WireSimpleReply, cookie) == 8);
 static_assert(sizeof(WireChunk) == 20 && offsetof(WireChunk, payload_bytes) == 16);
-static_assert(sizeof(WireOffsetData) == 28 && sizeof(WireOffsetHole) == 32 && sizeof(WireStatusHead) == 24);
+static_assert(sizeof(WireOffsetData) == 28 && sizeof(WireOffsetHole) == 32 &&
+              sizeof(WireStatusHead) == 24);
 static_assert(sizeof(WireExtent) == 8 && sizeof(WireErrorHead) == 26);
 
-// --- Limits ----------------------------------------------------------------------------------------------------------------
+// --- Limits ---
 
-inline constexpr size_t kStringBytesMax = 4096;  // names, queries, messages: the protocol's own bound
+inline constexpr size_t kStringBytesMax =
+    4096;  // names, queries, messages: the protocol's own bound
 
 // The sizes the server tells its clients.
 inline constexpr uint32_t kMinimumBlockBytes = 1;

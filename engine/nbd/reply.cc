@@ -9,7 +9,9 @@ namespace {
 
 iovec Piece(const void* from, size_t size) { return {const_cast<void*>(from), size}; }
 
-size_t HeadBytes(const Fragment& fragment) { return fragment.is_hole ? sizeof(WireOffsetHole) : sizeof(WireOffsetData); }
+size_t HeadBytes(const Fragment& fragment) {
+  return fragment.is_hole ? sizeof(WireOffsetHole) : sizeof(WireOffsetData);
+}
 
 }  // namespace
 
@@ -41,15 +43,18 @@ void Reply::SetData(const Request& request, BufferRef data, bool structured) {
   }
 }
 
-void Reply::SetFragments(const Request& request, std::span<const Fragment> fragments, BufferRef data) {
+void Reply::SetFragments(const Request& request, std::span<const Fragment> fragments,
+                         BufferRef data) {
   data_ = std::move(data);
   fragments_.assign(fragments.begin(), fragments.end());
   for (const Fragment& fragment : fragments_) {
     const bool is_last = &fragment == &fragments_.back();
     if (fragment.is_hole) {
-      text_ += AsText(EncodeOffsetHole(request.cookie, is_last, fragment.offset_bytes, fragment.length_bytes));
+      text_ += AsText(
+          EncodeOffsetHole(request.cookie, is_last, fragment.offset_bytes, fragment.length_bytes));
     } else {
-      text_ += AsText(EncodeOffsetDataHead(request.cookie, is_last, fragment.offset_bytes, fragment.length_bytes));
+      text_ += AsText(EncodeOffsetDataHead(request.cookie, is_last, fragment.offset_bytes,
+                                           fragment.length_bytes));
     }
   }
 }

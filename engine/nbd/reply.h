@@ -1,6 +1,8 @@
 // reply.h: the bytes of one answer, in pieces, so that data goes out from where it was read.
-// Ownership: the reply owns all its bytes; the iovecs it gives point into it, and it must not move while they are used.
-// Threads: one. Errors: none.
+// Ownership: the reply owns all its bytes; the iovecs it gives point into it, and it must not move
+// while they are used.
+// Threads: one.
+// Errors: none.
 #pragma once
 
 #include <sys/uio.h>
@@ -32,13 +34,15 @@ class Reply {
   Reply(const Reply&) = delete;
   Reply& operator=(const Reply&) = delete;
 
-  // No data: success, or a failure. A failure to a client of structured replies carries the message.
+  // No data: success, or a failure. A failure to a client of structured replies carries the
+  // message.
   void Succeed(const Request& request);
   void Fail(const Request& request, Error error, std::string_view message, bool structured);
 
   // What a read found: `data` holds its bytes from the front on.
   void SetData(const Request& request, BufferRef data, bool structured);
-  // The same with holes: `data` holds the bytes of the fragments that are none, one behind the other. Structured.
+  // The same with holes: `data` holds the bytes of the fragments that are none, one behind the
+  // other. Structured.
   void SetFragments(const Request& request, std::span<const Fragment> fragments, BufferRef data);
   // Chunks, encoded.
   void SetChunks(std::string chunks) { text_ = std::move(chunks); }

@@ -1,6 +1,9 @@
-// request_rules.h: what an export offers, and whether a request is one it can take: the one place where requests are judged,
-// before anything touches a device. Pure functions.
-// Threads: any. Errors: a Verdict with the NBD error and a reason for the client; the stream stays in sync after all of them.
+// request_rules.h: what an export offers, and whether a request is one it can take: the one place
+// where requests are judged, before anything touches a device.
+// Pure functions.
+// Threads: any.
+// Errors: a Verdict with the NBD error and a reason for the client; the stream stays in sync after
+// all of them.
 #pragma once
 
 #include <cstdint>

@@ -41,7 +41,8 @@ class NbdServer::Impl {
 
   absl::StatusOr<std::string> Listen(BoundSocket socket) {
     std::string uri = socket.uri;
-    if (!RunOn(loop_, StartListening(std::move(socket)))) return Unavailable("the server is shutting down");
+    if (!RunOn(loop_, StartListening(std::move(socket))))
+      return Unavailable("the server is shutting down");
     return uri;
   }
 
@@ -55,8 +56,8 @@ class NbdServer::Impl {
     const size_t count = connection_count();
     Post(&Impl::CutAll);
     WaitUntilIdle(kCutWait);
-    return absl::DeadlineExceededError(
-        absl::StrCat(count, " connections had requests unfinished after ", timeout.count(), " ms and were cut"));
+    return absl::DeadlineExceededError(absl::StrCat(
+        count, " connections had requests unfinished after ", timeout.count(), " ms and were cut"));
   }
 
   size_t connection_count() const {
@@ -109,7 +110,8 @@ class NbdServer::Impl {
 
   void RefuseConnection(const std::string& client) {
     if (!is_refusing_) {
-      spdlog::warn("nbd: {}: refused: there are {} connections, the most allowed (max-connections)", client, connections_.size());
+      spdlog::warn("nbd: {}: refused: there are {} connections, the most allowed (max-connections)",
+                   client, connections_.size());
     }
     is_refusing_ = true;
   }
@@ -122,8 +124,8 @@ class NbdServer::Impl {
 
   std::shared_ptr<Connection> AddConnection(UniqueFd in, UniqueFd out, std::string client) {
     const auto deadline = Connection::Clock::now() + options_.handshake_timeout;
-    auto connection = std::make_shared<Connection>(loop_, table_, std::move(in), std::move(out), std::move(client), deadline,
-                                                   options_.session);
+    auto connection = std::make_shared<Connection>(loop_, table_, std::move(in), std::move(out),
+                                                   std::move(client), deadline, options_.session);
     std::lock_guard lock(mutex_);
     connections_.push_back(connection);
     return connection;
@@ -138,13 +140,16 @@ class NbdServer::Impl {
     if (IsIdle()) idle_.notify_all();
   }
 
-  // One sleeper for all handshakes, and none while there are none. The end of the loop ends it, if it still sleeps then.
+  // One sleeper for all handshakes, and none while there are none. The end of the loop ends it, if
+  // it still sleeps then.
   Task<void> WatchHandshakes() {
     watches_handshakes_ = true;
-    while (!is_draining_ && Connection::Clock::now() <= newest_handshake_deadline_ + 2 * kHandshakeCheckPeriod) {
+    while (!is_draining_ &&
+           Connection::Clock::now() <= newest_handshake_deadline_ + 2 * kHandshakeCheckPeriod) {
       SleepAwaiter pause = Sleep(loop_, kHandshakeCheckPeriod);
       co_await pause;
-      for (const auto& connection : connections_) connection->CheckHandshake(Connection::Clock::now());
+      for (const auto& connection : connections_)
+        connection->CheckHandshake(Connection::Clock::now());
     }
     watches_handshakes_ = false;
   }
@@ -206,9 +211,11 @@ class NbdServer::Impl {
 NbdServer::NbdServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 NbdServer::~NbdServer() = default;
 
-absl::StatusOr<std::unique_ptr<NbdServer>> NbdServer::Start(const ServerOptions& options, ExportTable& table) {
+absl::StatusOr<std::unique_ptr<NbdServer>> NbdServer::Start(const ServerOptions& options,
+                                                            ExportTable& table) {
   COWL_ASSIGN_OR_RETURN(auto thread, LoopThread::Start(options.io, "cowl-nbd"));
-  return std::unique_ptr<NbdServer>(new NbdServer(std::make_unique<Impl>(options, table, std::move(thread))));
+  return std::unique_ptr<NbdServer>(
+      new NbdServer(std::make_unique<Impl>(options, table, std::move(thread))));
 }
 
 absl::StatusOr<std::string> NbdServer::Listen(std::string_view spec) {
@@ -227,7 +234,9 @@ absl::StatusOr<std::vector<std::string>> NbdServer::ListenActivated() {
   return uris;
 }
 
-absl::Status NbdServer::ServeStream(UniqueFd in, UniqueFd out) { return impl_->ServeStream(std::move(in), std::move(out)); }
+absl::Status NbdServer::ServeStream(UniqueFd in, UniqueFd out) {
+  return impl_->ServeStream(std::move(in), std::move(out));
+}
 
 absl::Status NbdServer::Drain(std::chrono::milliseconds timeout) { return impl_->Drain(timeout); }
 

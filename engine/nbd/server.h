@@ -1,10 +1,13 @@
 // server.h: the NBD server: listeners, handshakes, and the sessions of all clients.
-// A connection starts on the server's own loop, which accepts and shakes hands; from then on it lives on the loop of the export it
-// chose, where nothing is shared with other loops.
-// Ownership: the table, and the loops of its exports, outlive the server. The server owns its loop and thread.
-// Threads: all methods from any thread but the loops' own. Errors: absl::Status with what, where, what to do.
+// A connection starts on the server's own loop, which accepts and shakes hands; from then on it
+// lives on the loop of the export it chose, where nothing is shared with other loops.
+// Ownership: the table, and the loops of its exports, outlive the server. The server owns its loop
+// and thread.
+// Threads: all methods from any thread but the loops' own.
+// Errors: absl::Status with what, where, what to do.
 // Durability: as the devices'; the server holds back nothing that was answered.
-// Log: spdlog's default logger: refusals and failures as warnings, connections coming and going at debug level.
+// Log: spdlog's default logger: refusals and failures as warnings, connections coming and going at
+// debug level.
 #pragma once
 
 #include <chrono>
@@ -25,24 +28,29 @@ namespace cowl {
 struct ServerOptions {
   // What the server's own loop is made of; exports bring theirs.
   IoBackend io = IoBackend::kUring;
-  // Connections at a time, those that still shake hands included; one more is closed at once. Each idle one costs some 16 KiB.
+  // Connections at a time, those that still shake hands included; one more is closed at once. Each
+  // idle one costs some 16 KiB.
   size_t connections_max = 1000;
-  // How long a client may take until it has chosen an export. Leave it alone unless clients are people.
+  // How long a client may take until it has chosen an export. Leave it alone unless clients are
+  // people.
   std::chrono::milliseconds handshake_timeout{10'000};
-  // What one client may have under way. More of it helps clients far away, and costs that much memory for each.
+  // What one client may have under way. More of it helps clients far away, and costs that much
+  // memory for each.
   nbd::SessionLimits session;
 };
 
 class NbdServer {
  public:
   // Starts the server's thread. Unavailable: as MakeIoLoop.
-  static absl::StatusOr<std::unique_ptr<NbdServer>> Start(const ServerOptions& options, ExportTable& table);
+  static absl::StatusOr<std::unique_ptr<NbdServer>> Start(const ServerOptions& options,
+                                                          ExportTable& table);
   // Ends all connections, without waiting for more than what devices are busy with.
   ~NbdServer();
   NbdServer(const NbdServer&) = delete;
   NbdServer& operator=(const NbdServer&) = delete;
 
-  // "unix:PATH" or "tcp:HOST:PORT" (nbd/listen.h says what is refused). Clients can connect when it returns the URI.
+  // "unix:PATH" or "tcp:HOST:PORT" (nbd/listen.h says what is refused). Clients can connect when it
+  // returns the URI.
   absl::StatusOr<std::string> Listen(std::string_view spec);
   // The sockets of systemd's socket activation: their URIs, none when there are none.
   absl::StatusOr<std::vector<std::string>> ListenActivated();
@@ -50,9 +58,10 @@ class NbdServer {
   // Serves one client on a pair of descriptors, such as stdin and stdout, until it has left.
   absl::Status ServeStream(UniqueFd in, UniqueFd out);
 
-  // Stops listening, ends handshakes, lets every request that was started be finished and answered, then closes. DeadlineExceeded: after
-  // `timeout` connections were left, and were cut; requests that devices are still busy with end later, unanswered.
-  // Nothing is listened to or served afterwards.
+  // Stops listening, ends handshakes, lets every request that was started be finished and answered,
+  // then closes. DeadlineExceeded: after `timeout` connections were left, and were cut; requests
+  // that devices are still busy with end later, unanswered. Nothing is listened to or served
+  // afterwards.
   absl::Status Drain(std::chrono::milliseconds timeout);
 
   size_t connection_count() const;

@@ -12,28 +12,32 @@
 namespace cowl::nbd {
 namespace {
 
-// One receive takes this many bytes, or up to the larger number where clients fill the smaller: 290 reads or a write of a block, and
-// seven of these. A pending receive keeps its memory, so this is also what an idle connection costs.
+// One receive takes this many bytes, or up to the larger number where clients fill the smaller: 290
+// reads or a write of a block, and seven of these. A pending receive keeps its memory, so this is
+// also what an idle connection costs.
 constexpr size_t kReceiveBytesMin = 8 * kKiB;
 constexpr size_t kReceiveBytesMax = 32 * kKiB;
-// A payload up to this size that has arrived in part is received on into the shared block; a larger one gets memory of its own.
+// A payload up to this size that has arrived in part is received on into the shared block; a larger
+// one gets memory of its own.
 constexpr size_t kSharedPayloadBytesMax = 8 * kKiB;
-// One send takes the answers that fit in this many pieces (the kernel's limit is 1024; a read with holes may add some 130).
+// One send takes the answers that fit in this many pieces (the kernel's limit is 1024; a read with
+// holes may add some 130).
 constexpr size_t kSendPiecesMax = 512;
 // A disk that fails fails often; a client's first failures tell the story.
 constexpr size_t kFailuresLoggedMax = 16;
 
 }  // namespace
 
-Session::Session(Stream& stream, OpenExport& disk, const ExportFacts& facts, const SessionLimits& limits,
-                 std::span<const std::byte> received)
+Session::Session(Stream& stream, OpenExport& disk, const ExportFacts& facts,
+                 const SessionLimits& limits, std::span<const std::byte> received)
     : stream_(stream),
       disk_(disk),
       device_(disk.device()),
       facts_(facts),
       limits_(limits),
       input_(BufferPool::ForThisThread()),
-      receive_bytes_(kReceiveBytesMin) {
+      receive_bytes_(kReceiveBytesMin),
+      thread_budget_(ThreadBudget::OfThisThread()) {
   input_.Append(received);
 }
 
@@ -51,7 +55,7 @@ Task<void> Session::Run() {
 void Session::Drain() {
   if (receives_on_) end_reason_ = "the server drains";
   receives_on_ = false;
-  room_.WakeAll();
+  WakeReceivers();
   // The receiver may be waiting for the client; the last answer (RetireBatch) ends that too.
   if (inflight_count_ == 0) stream_.Shutdown();
 }
@@ -60,7 +64,7 @@ void Session::Abort() {
   End("sent away");
   stream_is_broken_ = true;
   stream_.Shutdown();
-  room_.WakeAll();
+  WakeReceivers();
 }
 
 void Session::End(std::string reason) {
@@ -68,7 +72,7 @@ void Session::End(std::string reason) {
   receives_on_ = false;
 }
 
-// --- Receiving -------------------------------------------------------------------------------------------------------------
+// --- Receiving ---
 
 Task<void> Session::ReceiveRequests() {
   while (receives_on_) {
@@ -110,12 +114,14 @@ bool Session::ReadsOn(const Request* request) {
   } else if (request->type == kCmdDisc) {
     End("");
   } else if (PayloadIsTooLarge(*request)) {
-    End(absl::StrCat("a write of ", request->length_bytes, " bytes; 32 MiB is the most the server takes"));
+    End(absl::StrCat("a write of ", request->length_bytes,
+                     " bytes; 32 MiB is the most the server takes"));
   }
   return receives_on_;
 }
 
-// Receives until that many bytes are unread in one piece. False when the stream ends first, or the session.
+// Receives until that many bytes are unread in one piece. False when the stream ends first, or the
+// session.
 Task<bool> Session::ReceiveAtLeast(size_t unread_bytes_wanted) {
   is_taking_ = false;
   WakeSender();
@@ -155,7 +161,8 @@ Task<bool> Session::ReceivePayload(Job& job) {
     if (received) TakePayloadFromInput(job);
     co_return received;
   }
-  receive_bytes_ = kReceiveBytesMin;  // the less is received in front of such a payload, the less is copied
+  receive_bytes_ =
+      kReceiveBytesMin;  // the less is received in front of such a payload, the less is copied
   job.payload_owner = BufferPool::ForThisThread().Take(payload_bytes);
   auto into = job.payload_owner.bytes().first(payload_bytes);
   job.payload = into;
@@ -189,23 +196,45 @@ Task<bool> Session::SkipPayload(size_t payload_bytes) {
   co_return true;
 }
 
+Session::ThreadBudget& Session::ThreadBudget::OfThisThread() {
+  thread_local ThreadBudget budget;
+  return budget;
+}
+
+bool Session::HasOwnRoom(uint32_t memory_bytes) const {
+  return inflight_count_ < limits_.inflight_max &&
+         inflight_bytes_ + memory_bytes <= limits_.inflight_bytes_max;
+}
+
 bool Session::HasRoom(uint32_t memory_bytes) const {
   if (inflight_count_ == 0) return true;
-  return inflight_count_ < limits_.inflight_max && inflight_bytes_ + memory_bytes <= limits_.inflight_bytes_max;
+  return HasOwnRoom(memory_bytes) &&
+         thread_budget_.inflight_bytes + memory_bytes <= limits_.thread_bytes_max;
 }
 
 Task<void> Session::WaitForRoom(uint32_t memory_bytes) {
   is_taking_ = false;
   WakeSender();
-  while (receives_on_ && !HasRoom(memory_bytes)) co_await room_.Wait();
+  while (receives_on_ && !HasRoom(memory_bytes)) {
+    WaitQueue& queue = HasOwnRoom(memory_bytes) ? thread_budget_.room : room_;
+    co_await queue.Wait();
+  }
 }
 
-// --- Running ---------------------------------------------------------------------------------------------------------------
+// Other sessions' receivers go on in a turn of their own: they may run far.
+void Session::WakeReceivers() {
+  room_.WakeAll();
+  if (thread_budget_.room.empty()) return;
+  disk_.loop().Post([budget = &thread_budget_] { budget->room.WakeAll(); });
+}
+
+// --- Running ---
 
 void Session::Start(std::unique_ptr<Job> job) {
   ++inflight_count_;
   job->memory_bytes = MemoryBytes(job->request);
   inflight_bytes_ += job->memory_bytes;
+  thread_budget_.inflight_bytes += job->memory_bytes;
   StartDetached(Serve(std::move(job)));
 }
 
@@ -222,15 +251,18 @@ Task<void> Session::Serve(std::unique_ptr<Job> job) {
 }
 
 void Session::LogFailure(const Job& job) {
-  if (ErrorOf(job.failure, job.request) == kErrNotSup) return;  // an answer that the client asked for
+  if (ErrorOf(job.failure, job.request) == kErrNotSup)
+    return;  // an answer that the client asked for
   if (++failures_logged_ > kFailuresLoggedMax) return;
   const Request& request = job.request;
-  spdlog::warn("nbd: export {}: command {} of {} bytes at {}: {}{}", Quoted(disk_.name()), request.type, request.length_bytes,
-               request.offset_bytes, Message(job.failure),
-               failures_logged_ == kFailuresLoggedMax ? " (the last of this client's failures that is logged)" : "");
+  spdlog::warn("nbd: export {}: command {} of {} bytes at {}: {}{}", Quoted(disk_.name()),
+               request.type, request.length_bytes, request.offset_bytes, Message(job.failure),
+               failures_logged_ == kFailuresLoggedMax
+                   ? " (the last of this client's failures that is logged)"
+                   : "");
 }
 
-// --- Answering -------------------------------------------------------------------------------------------------------------
+// --- Answering ---
 
 void Session::Answer(std::unique_ptr<Job> job) {
   answers_.push_back(std::move(job));
@@ -256,7 +288,8 @@ Task<void> Session::SendAnswers() {
 Task<void> Session::SendBatch() {
   for (size_t next = 0; next < batch_.size();) {
     pieces_.clear();
-    while (next < batch_.size() && pieces_.size() < kSendPiecesMax) batch_[next++]->reply.AppendTo(pieces_);
+    while (next < batch_.size() && pieces_.size() < kSendPiecesMax)
+      batch_[next++]->reply.AppendTo(pieces_);
     const absl::Status status = co_await stream_.Send(pieces_);
     if (status.ok()) continue;
     End("the client stopped taking answers");
@@ -270,13 +303,14 @@ void Session::RetireBatch() {
   for (const auto& job : batch_) {
     --inflight_count_;
     inflight_bytes_ -= job->memory_bytes;
+    thread_budget_.inflight_bytes -= job->memory_bytes;
   }
   batch_.clear();
   if (inflight_count_ == 0 && !receives_on_) {
     stream_.Shutdown();  // the receiver may still wait for the client
     all_done_.WakeAll();
   }
-  room_.WakeAll();
+  WakeReceivers();
 }
 
 }  // namespace cowl::nbd

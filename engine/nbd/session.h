@@ -1,11 +1,15 @@
-// session.h: the transmission phase of one client: takes requests off the stream, runs them side by side on the device, and sends
-// what has been answered, many answers at a time.
-// Units: bytes. Ownership: stream, export and limits outlive the session, and the session its Run. Threads: the export's loop, all
-// of it, without a lock. Errors: those of a request go to the client; those of the stream end the session.
+// session.h: the transmission phase of one client: takes requests off the stream, runs them side by
+// side on the device, and sends what has been answered, many answers at a time.
+// Units: bytes.
+// Ownership: stream, export and limits outlive the session, and the session its Run.
+// Threads: the export's loop, all of it, without a lock.
+// Errors: those of a request go to the client; those of the stream end the session.
 // Order: as of block_device.h; answers go out as requests finish, in any order.
-// Drain: what has been started is finished and answered; what the client sent meanwhile is left, unanswered.
+// Drain: what has been started is finished and answered; what the client sent meanwhile is left,
+// unanswered.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -26,6 +30,9 @@ struct SessionLimits {
   size_t inflight_max = 128;
   // Bytes that these hold in memory. One request alone may pass it.
   uint64_t inflight_bytes_max = 64 * kMiB;
+  // The same for all clients of one thread together: so that many of them cannot take the host's
+  // memory. Each may always have one request under way.
+  uint64_t thread_bytes_max = 256 * kMiB;
 };
 
 class Session {
@@ -54,7 +61,9 @@ class Session {
   Task<bool> ReceivePayload(Job& job);
   Task<bool> SkipPayload(size_t payload_bytes);
   Task<void> WaitForRoom(uint32_t memory_bytes);
+  bool HasOwnRoom(uint32_t memory_bytes) const;
   bool HasRoom(uint32_t memory_bytes) const;
+  void WakeReceivers();
   bool PayloadLiesInInput(const Request& request) const;
   void TakePayloadFromInput(Job& job);
   bool ReadsOn(const Request* request);
@@ -84,12 +93,20 @@ class Session {
   InputBuffer input_;
   size_t receive_bytes_;     // of the next receive's block
   bool receives_on_ = true;  // false: nothing more is taken off the stream
-  bool is_taking_ = false;   // in the middle of the requests of one receive: their answers wait for each other
+  // In the middle of the requests of one receive: their answers wait for each other.
+  bool is_taking_ = false;
 
   // Requests that were started and whose answer has not been sent.
   size_t inflight_count_ = 0;
   uint64_t inflight_bytes_ = 0;
-  WaitQueue room_;      // the receiver, for fewer of them
+  // What all sessions of this thread have under way, and their receivers that wait for less of it.
+  struct ThreadBudget {
+    uint64_t inflight_bytes = 0;
+    WaitQueue room;
+    static ThreadBudget& OfThisThread();
+  };
+  ThreadBudget& thread_budget_;
+  WaitQueue room_;      // our receiver, for less of our own
   WaitQueue all_done_;  // Run, for none
 
   std::vector<std::unique_ptr<Job>> answers_;  // finished, waiting for the sender

@@ -9,8 +9,8 @@ namespace {
 constexpr std::string_view kUnixPrefix = "nbd+unix:///";
 
 bool IsUnreserved(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' ||
-         c == '~';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+         c == '.' || c == '_' || c == '~';
 }
 
 // A colon may stand in a path, and NAME:TAG is easier to read with it.
@@ -33,12 +33,14 @@ std::string PercentEncode(std::string_view text, std::string_view keep) {
 }
 
 std::string UnixUri(std::string_view path, std::string_view export_name) {
-  return absl::StrCat(Absl(kUnixPrefix), EncodeName(export_name), "?socket=", PercentEncode(path, "/:"));
+  return absl::StrCat(Absl(kUnixPrefix), EncodeName(export_name),
+                      "?socket=", PercentEncode(path, "/:"));
 }
 
 std::string TcpUri(std::string_view host, uint16_t port, std::string_view export_name) {
   const bool is_v6 = host.find(':') != std::string_view::npos;
-  std::string uri = absl::StrCat("nbd://", is_v6 ? "[" : "", Absl(host), is_v6 ? "]" : "", ":", port);
+  std::string uri =
+      absl::StrCat("nbd://", is_v6 ? "[" : "", Absl(host), is_v6 ? "]" : "", ":", port);
   if (!export_name.empty()) absl::StrAppend(&uri, "/", EncodeName(export_name));
   return uri;
 }

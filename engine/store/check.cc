@@ -94,8 +94,8 @@ Task<absl::Status> ReadOverlay(Overlay& overlay, std::string path, uint64_t end_
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> CheckClosedOverlay(LoopSlot& slot, const DeviceRow& row, std::string path, bool data, Tally& tally) {
-  auto overlay = co_await Overlay::Open(slot.loop(), *slot.storage, row.overlay, OpenMode::kRead, false);
+Task<absl::Status> CheckClosedOverlay(LoopSlot& slot, Uuid id, bool journal_is_durable, std::string path, bool data, Tally& tally) {
+  auto overlay = co_await Overlay::Open(slot.loop(), *slot.storage, id, OpenMode::kRead, journal_is_durable);
   if (!overlay.ok()) {
     tally.Error(path, 0, Message(overlay.status()));
     co_return absl::OkStatus();
@@ -223,13 +223,45 @@ absl::Status StoreImpl::CheckDevice(const DeviceRow& listed, CheckRun& run) {
     // The gate stays shut meanwhile: a snapshot would take the overlay away.
     return RunOn(disk->slot->loop(), CheckOpenOverlay(*disk->cow, path, run.data, run.tally));
   }
-  if (!row.pending_overlay.IsNil()) {
-    run.tally.Error(path, 0, absl::StrCat("a snapshot of device ", row.name, " was cut short and is not mended yet"));
-    return absl::OkStatus();
-  }
   if (!row.overlay_written) return absl::OkStatus();
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  return RunOn(slot->loop(), CheckClosedOverlay(*slot, row, path, run.data, run.tally));
+  if (!row.pending_overlay.IsNil()) return CheckPending(*slot, row, run);
+  return RunOn(slot->loop(), CheckClosedOverlay(*slot, row.overlay, false, path, run.data, run.tally));
+}
+
+// A snapshot or commit that was cut short is no error: the next command that writes mends it. What that will go by is checked.
+absl::Status StoreImpl::CheckPending(LoopSlot& slot, const DeviceRow& row, CheckRun& run) {
+  const std::string path = paths_.DataFile(row.overlay);
+  const std::string successor_path = paths_.DataFile(row.pending_overlay);
+  const absl::StatusOr<PendingWay> way = WayOfPending(slot, row);
+  if (!way.ok()) {
+    run.tally.Error(path, 0, Message(way.status()));
+    return absl::OkStatus();
+  }
+  if (*way == PendingWay::kRecord) {
+    COWL_RETURN_IF_ERROR(CheckUnrecordedLayer(slot, row.overlay, run));
+  } else {
+    const bool durable = *way == PendingWay::kSealDurable;
+    COWL_RETURN_IF_ERROR(RunOn(slot.loop(), CheckClosedOverlay(slot, row.overlay, durable, path, run.data, run.tally)));
+  }
+  if (*way == PendingWay::kBack || !row.pending_written) return absl::OkStatus();
+  return RunOn(slot.loop(), CheckClosedOverlay(slot, row.pending_overlay, false, successor_path, run.data, run.tally));
+}
+
+// An overlay that is a layer by now, which the catalog does not say yet.
+absl::Status StoreImpl::CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id, CheckRun& run) {
+  const std::string path = paths_.DataFile(id);
+  const auto map = RunOn(slot.loop(), LoadLayerMap(*slot.storage, DataFileName(id)));
+  if (!map.ok()) {
+    run.tally.Error(path, 0, Message(map.status()));
+    return absl::OkStatus();
+  }
+  BlockRanges ranges;
+  for (const Extent& extent : (*map)->map.extents.extents()) {
+    if (extent.is_data()) ranges.emplace_back(extent.physical(), extent.physical() + extent.length());
+  }
+  if (!run.data) return absl::OkStatus();
+  return RunOn(slot.loop(), ReadRanges(*slot.storage, DataFileName(id), path, Normalized(std::move(ranges)), run.tally));
 }
 
 absl::Status StoreImpl::CheckLeaks(CheckRun& run) {

@@ -114,6 +114,7 @@ absl::Status StoreImpl::Recover() {
   if (!unnamed_bytes.ok()) Warn("removing what a crash left", unnamed_bytes.status());
   const absl::StatusOr<uint64_t> reaped_bytes = reaper_.Run();
   if (!reaped_bytes.ok()) Warn("deleting layers that nobody names", reaped_bytes.status());
+  recovered_bytes_ = unnamed_bytes.value_or(0) + reaped_bytes.value_or(0);
   reserve_.Refill();
   return absl::OkStatus();
 }

@@ -49,37 +49,39 @@ Task<absl::Status> SealRecovered(LoopSlot& slot, const DeviceRow& row, bool jour
 
 }  // namespace
 
-// Seals the overlay where that is the way; false: the successor is to be dropped.
-absl::StatusOr<bool> StoreImpl::MustGoForward(LoopSlot& slot, const DeviceRow& row) {
+// What recovery is to do. Writes nothing.
+absl::StatusOr<StoreImpl::PendingWay> StoreImpl::WayOfPending(LoopSlot& slot, const DeviceRow& row) {
   COWL_ASSIGN_OR_RETURN(const DataFileKind kind, RunOn(slot.loop(), KindOf(*slot.storage, DataFileName(row.overlay))));
-  if (kind == DataFileKind::kLayer) return true;
-  if (!row.pending_written || !PathExists(paths_.DataFile(row.pending_overlay))) return false;
+  if (kind == DataFileKind::kLayer) return PendingWay::kRecord;
+  if (!row.pending_written || !PathExists(paths_.DataFile(row.pending_overlay))) return PendingWay::kBack;
   const absl::StatusOr<JournalView> successor = RunOn(slot.loop(), ViewJournal(slot, row.pending_overlay, false));
   if (!successor.ok()) {
     // Cut short while it was made, before anything went to it: the overlay was not sealed for it then.
     COWL_ASSIGN_OR_RETURN(const JournalView old, RunOn(slot.loop(), ViewJournal(slot, row.overlay, false)));
     if (old.facts.seal && old.facts.seal_successor == row.pending_overlay) return successor.status();
-    return false;
+    return PendingWay::kBack;
   }
   const bool durable = successor->facts.has_checkpoint || successor->facts.continuation_is_durable;
-  if (!durable && !successor->facts.continues) return false;
+  if (!durable && !successor->facts.continues) return PendingWay::kBack;
   COWL_ASSIGN_OR_RETURN(const JournalView old, RunOn(slot.loop(), ViewJournal(slot, row.overlay, durable)));
   const bool has_seal = !successor->facts.continues || old.end.order >= successor->facts.continues->order;
   if (!has_seal && durable) {
     return DataLoss(absl::StrCat(paths_.DataFile(row.overlay), ": its journal ends at order ", old.end.order,
                                  ", before the seal that ", paths_.DataFile(row.pending_overlay), " continues"));
   }
-  if (!has_seal) return false;
-  COWL_RETURN_IF_ERROR(RunOn(slot.loop(), SealRecovered(slot, row, durable)));
-  return true;
+  if (!has_seal) return PendingWay::kBack;
+  return durable ? PendingWay::kSealDurable : PendingWay::kSeal;
 }
 
 // REQUIRES: the device is not open. Until this succeeds, it cannot be.
 absl::Status StoreImpl::RecoverPending(const DeviceRow& row) {
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
   std::shared_lock lock(files_mutex_);
-  COWL_ASSIGN_OR_RETURN(const bool forward, MustGoForward(*slot, row));
-  if (!forward) return DropPending(row);
+  COWL_ASSIGN_OR_RETURN(const PendingWay way, WayOfPending(*slot, row));
+  if (way == PendingWay::kBack) return DropPending(row);
+  if (way != PendingWay::kRecord) {
+    COWL_RETURN_IF_ERROR(RunOn(slot->loop(), SealRecovered(*slot, row, way == PendingWay::kSealDurable)));
+  }
   if (row.pending_written && !PathExists(paths_.DataFile(row.pending_overlay))) {
     return DataLoss(absl::StrCat(paths_.DataFile(row.pending_overlay), ": the overlay of device ", row.name, " is missing"));
   }

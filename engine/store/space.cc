@@ -158,7 +158,9 @@ absl::StatusOr<uint64_t> StoreImpl::CollectGarbage() {
   });
   std::unique_lock lock(mutex);
   done_changed.wait(lock, [&] { return done; });
-  return freed_bytes;
+  COWL_RETURN_IF_ERROR(freed_bytes.status());
+  // What the opening found is what a crash left, too.
+  return *freed_bytes + recovered_bytes_.exchange(0);
 }
 
 }  // namespace cowl

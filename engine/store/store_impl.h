@@ -107,7 +107,10 @@ class StoreImpl : public Store {
 
   // recover.cc
   absl::Status RecoverPending(const DeviceRow& row);
-  absl::StatusOr<bool> MustGoForward(LoopSlot& slot, const DeviceRow& row);
+  // What recovery is to do with a device whose overlay was being sealed: drop the successor, record the layer that is there already,
+  // or seal the overlay (knowing its journal to be durable, or not).
+  enum class PendingWay { kBack, kRecord, kSeal, kSealDurable };
+  absl::StatusOr<PendingWay> WayOfPending(LoopSlot& slot, const DeviceRow& row);
 
   // Catalog::Read and Write for work that gives a value.
   template <typename T>
@@ -177,6 +180,8 @@ class StoreImpl : public Store {
   absl::Status CheckCatalog(const std::string& name, CheckRun& run);
   absl::Status CheckLayers(CheckRun& run);
   absl::Status CheckDevice(const DeviceRow& row, CheckRun& run);
+  absl::Status CheckPending(LoopSlot& slot, const DeviceRow& row, CheckRun& run);
+  absl::Status CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id, CheckRun& run);
   absl::Status CheckLeaks(CheckRun& run);
   absl::Status Repair(CheckRun& run);
 
@@ -226,6 +231,7 @@ class StoreImpl : public Store {
   std::mutex numbers_mutex_;
   std::unordered_map<std::string, uint64_t> next_number_;  // of NumberedName, by stem; guarded by numbers_mutex_
   std::atomic<bool> reap_posted_ = false;
+  std::atomic<uint64_t> recovered_bytes_ = 0;  // freed by Recover, not yet told by gc
   Worker worker_;  // last: ends before what it works on
 };
 

@@ -1,4 +1,5 @@
-// The handshake, fed with anything, in pieces of any size. The first byte of the input sets the size of the pieces.
+// The handshake, fed with anything, in pieces of any size. The first byte of the input sets the
+// size of the pieces.
 #include <algorithm>
 #include <string>
 
@@ -20,7 +21,8 @@ StaticTable& Table() {
   return table;
 }
 
-// All that is said but for the reply to NBD_OPT_EXPORT_NAME, which has no header, is option replies.
+// All that is said but for the reply to NBD_OPT_EXPORT_NAME, which has no header, is option
+// replies.
 void CheckReplies(std::string_view out, bool ends_without_header) {
   while (!out.empty()) {
     const auto header = DecodeOptionReplyHeader(AsBytes(out));
@@ -51,7 +53,8 @@ void Run(std::span<const std::byte> input) {
       if (taken == 0) break;
       pending.erase(pending.begin(), pending.begin() + static_cast<ptrdiff_t>(taken));
     }
-    const bool is_over = handshake.state() == Handshake::State::kClosed || handshake.state() == Handshake::State::kTransmission;
+    const bool is_over = handshake.state() == Handshake::State::kClosed ||
+                         handshake.state() == Handshake::State::kTransmission;
     if (is_over) break;
     COWL_CHECK(pending.size() <= Handshake::kInputBytesMax);
   }

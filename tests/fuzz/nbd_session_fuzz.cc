@@ -1,6 +1,6 @@
-// The transmission phase, fed with anything: requests are decoded, judged and run on a disk in memory, and every answer is checked
-// to be well-formed and to fit a request. The first byte of the input sets the size of the pieces it is received in, the second what
-// was negotiated.
+// The transmission phase, fed with anything: requests are decoded, judged and run on a disk in
+// memory, and every answer is checked to be well-formed and to fit a request. The first byte of the
+// input sets the size of the pieces it is received in, the second what was negotiated.
 #include <algorithm>
 #include <string>
 
@@ -16,7 +16,8 @@ constexpr uint64_t kDiskBytes = 256 * kKiB + 777;
 // Gives the input piece by piece, and keeps what is sent.
 class InputStream : public Stream {
  public:
-  InputStream(std::span<const std::byte> input, size_t piece_bytes) : input_(input), piece_bytes_(piece_bytes) {}
+  InputStream(std::span<const std::byte> input, size_t piece_bytes)
+      : input_(input), piece_bytes_(piece_bytes) {}
 
   Task<absl::StatusOr<size_t>> Receive(std::span<std::byte> into) override {
     COWL_CHECK(!into.empty());
@@ -28,7 +29,8 @@ class InputStream : public Stream {
   }
   Task<absl::Status> Send(std::span<const iovec> buffers) override {
     COWL_CHECK(!is_shut_down_ && buffers.size() < 1024);
-    for (const iovec& buffer : buffers) sent_.append(static_cast<const char*>(buffer.iov_base), buffer.iov_len);
+    for (const iovec& buffer : buffers)
+      sent_.append(static_cast<const char*>(buffer.iov_base), buffer.iov_len);
     co_return absl::OkStatus();
   }
   void Shutdown() override { is_shut_down_ = true; }
@@ -45,15 +47,26 @@ class InputStream : public Stream {
 
 void CheckChunk(const Chunk& chunk, std::string_view payload) {
   switch (chunk.type) {
-    case kChunkNone: COWL_CHECK(payload.empty() && (chunk.flags & kReplyFlagDone) != 0); break;
-    case kChunkOffsetData: COWL_CHECK(payload.size() > 8 && LoadBig<uint64_t>(payload.data()) + payload.size() - 8 <= kDiskBytes); break;
+    case kChunkNone:
+      COWL_CHECK(payload.empty() && (chunk.flags & kReplyFlagDone) != 0);
+      break;
+    case kChunkOffsetData:
+      COWL_CHECK(payload.size() > 8 &&
+                 LoadBig<uint64_t>(payload.data()) + payload.size() - 8 <= kDiskBytes);
+      break;
     case kChunkOffsetHole:
       COWL_CHECK(payload.size() == 12 && LoadBig<uint32_t>(payload.data() + 8) > 0);
-      COWL_CHECK(LoadBig<uint64_t>(payload.data()) + LoadBig<uint32_t>(payload.data() + 8) <= kDiskBytes);
+      COWL_CHECK(LoadBig<uint64_t>(payload.data()) + LoadBig<uint32_t>(payload.data() + 8) <=
+                 kDiskBytes);
       break;
-    case kChunkBlockStatus: COWL_CHECK(payload.size() >= 12 && payload.size() % 8 == 4); break;
-    case kChunkError: COWL_CHECK(payload.size() >= 6 && LoadBig<uint32_t>(payload.data()) != kOk); break;
-    default: COWL_CHECK(false);
+    case kChunkBlockStatus:
+      COWL_CHECK(payload.size() >= 12 && payload.size() % 8 == 4);
+      break;
+    case kChunkError:
+      COWL_CHECK(payload.size() >= 6 && LoadBig<uint32_t>(payload.data()) != kOk);
+      break;
+    default:
+      COWL_CHECK(false);
   }
 }
 

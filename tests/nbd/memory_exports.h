@@ -1,5 +1,7 @@
-// memory_exports.h: a table of disks in memory, each on one of a few loops: with the NBD server, a whole server without a store.
-// Ownership: the table owns loops and disks; servers go before it. Threads: as ExportTable.
+// memory_exports.h: a table of disks in memory, each on one of a few loops: with the NBD server, a
+// whole server without a store.
+// Ownership: the table owns loops and disks; servers go before it.
+// Threads: as ExportTable.
 #pragma once
 
 #include <functional>
@@ -20,7 +22,8 @@ namespace cowl {
 
 class MemoryExports : public ExportTable {
  public:
-  explicit MemoryExports(std::vector<std::unique_ptr<LoopThread>> threads) : threads_(std::move(threads)) {}
+  explicit MemoryExports(std::vector<std::unique_ptr<LoopThread>> threads)
+      : threads_(std::move(threads)) {}
 
   static absl::StatusOr<std::unique_ptr<MemoryExports>> Make(IoBackend backend, int thread_count) {
     std::vector<std::unique_ptr<LoopThread>> threads;
@@ -32,7 +35,8 @@ class MemoryExports : public ExportTable {
   }
 
   // Before the table is served.
-  void Add(const std::string& name, const std::string& description, std::unique_ptr<BlockDevice> device) {
+  void Add(const std::string& name, const std::string& description,
+           std::unique_ptr<BlockDevice> device) {
     auto disk = std::make_unique<Disk>();
     disk->name = name;
     disk->description = description;
@@ -63,9 +67,11 @@ class MemoryExports : public ExportTable {
     return entries;
   }
 
-  absl::StatusOr<std::shared_ptr<OpenExport>> Open(std::string_view name, std::string_view client) override {
+  absl::StatusOr<std::shared_ptr<OpenExport>> Open(std::string_view name,
+                                                   std::string_view client) override {
     const auto found = disks_.find(name.empty() ? default_name_ : std::string(name));
-    if (found == disks_.end()) return NotFound(name.empty() ? "there is no default export" : "there is no such export");
+    if (found == disks_.end())
+      return NotFound(name.empty() ? "there is no default export" : "there is no such export");
     return std::make_shared<Hold>(*this, *found->second, std::string(client));
   }
 
@@ -81,13 +87,16 @@ class MemoryExports : public ExportTable {
 
   class Hold : public OpenExport {
    public:
-    Hold(MemoryExports& table, Disk& disk, std::string client) : table_(table), disk_(disk), client_(std::move(client)) {
+    Hold(MemoryExports& table, Disk& disk, std::string client)
+        : table_(table), disk_(disk), client_(std::move(client)) {
       std::lock_guard lock(table_.mutex_);
       disk_.users.insert(client_);
     }
     ~Hold() override {
       if (disconnects_) {
-        disk_.loop->Post([disk = &disk_, key = static_cast<const void*>(this)] { disk->disconnects.erase(key); });
+        disk_.loop->Post([disk = &disk_, key = static_cast<const void*>(this)] {
+          disk->disconnects.erase(key);
+        });
       }
       std::lock_guard lock(table_.mutex_);
       disk_.users.erase(disk_.users.find(client_));

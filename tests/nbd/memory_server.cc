@@ -1,8 +1,10 @@
-// memory_server: the NBD server over disks in memory. The protocol tests run real clients against it; it is also the ceiling that
-// benchmarks of the engine have.
+// memory_server: the NBD server over disks in memory. The protocol tests run real clients against
+// it; it is also the ceiling that benchmarks of the engine have.
 //
-// memory_server [--io uring|sync] [--threads N] [--size MIB] [--max-connections N] [--handshake-timeout SECONDS]
-//               [--stdio NAME] [--listen SPEC]...
+//   memory_server [--io uring|sync] [--threads N] [--size MIB] [--max-connections N]
+//                 [--max-inflight N] [--handshake-timeout SECONDS] [--stdio NAME]
+//                 [--listen SPEC]...
+//
 // Prints one URI a listener, then nothing. SIGTERM drains.
 #include <csignal>
 #include <cstdint>
@@ -64,7 +66,8 @@ Flags ParseFlags(int argc, char** argv) {
 }
 
 // Bytes that tell where they are from, with a hole of `hole_bytes` after each `data_bytes`.
-std::unique_ptr<MemoryDevice> Patterned(uint64_t size_bytes, uint64_t data_bytes, uint64_t hole_bytes, bool read_only) {
+std::unique_ptr<MemoryDevice> Patterned(uint64_t size_bytes, uint64_t data_bytes,
+                                        uint64_t hole_bytes, bool read_only) {
   auto device = std::make_unique<MemoryDevice>(size_bytes, read_only);
   for (uint64_t i = 0; i < size_bytes; ++i) {
     const bool is_data = i % (data_bytes + hole_bytes) < data_bytes;
@@ -77,8 +80,10 @@ void AddDisks(MemoryExports& exports, const Flags& flags) {
   exports.Add("disk", "an empty disk", std::make_unique<MemoryDevice>(flags.size_mib * kMiB));
   exports.Add("disk2", "", std::make_unique<MemoryDevice>(flags.size_mib * kMiB));
   exports.Add("image:latest", "a disk that stays as it is", Patterned(16 * kMiB, kMiB, kMiB, true));
-  exports.Add("odd", "ends in the middle of a block", Patterned(kMiB + 512, 64 * kKiB, 64 * kKiB, false));
-  exports.Add("odder", "ends in the middle of a sector", Patterned(kMiB + 777, 64 * kKiB, 64 * kKiB, false));
+  exports.Add("odd", "ends in the middle of a block",
+              Patterned(kMiB + 512, 64 * kKiB, 64 * kKiB, false));
+  exports.Add("odder", "ends in the middle of a sector",
+              Patterned(kMiB + 777, 64 * kKiB, 64 * kKiB, false));
   exports.Add("tiny", "one sector", std::make_unique<MemoryDevice>(512));
   exports.SetDefault("disk");
 }
@@ -87,7 +92,8 @@ int Main(int argc, char** argv) {
   const Flags flags = ParseFlags(argc, argv);
   spdlog::set_default_logger(spdlog::stderr_logger_mt("memory_server"));
   spdlog::set_level(std::getenv("DEBUG") != nullptr ? spdlog::level::debug : spdlog::level::warn);
-  // Blocked before any thread starts, so that all inherit it and sigwait below is the one place that sees them.
+  // Blocked before any thread starts, so that all inherit it and sigwait below is the one place
+  // that sees them.
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);

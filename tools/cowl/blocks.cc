@@ -21,6 +21,21 @@ std::string Number(const Json& object, const char* key) {
   return absl::StrCat(NumberOr(object, key, 0));
 }
 
+// A store whose catalog is so damaged that nothing else can be looked at: that is a finding, too.
+absl::StatusOr<Json> DamagedCatalog(const Invocation& invocation, const absl::Status& damage) {
+  COWL_ASSIGN_OR_RETURN(const std::string store, FindStoreDirectory(invocation));
+  Json error;
+  error["path"] = store + "/catalog.db";
+  error["offset_bytes"] = 0u;
+  error["message"] = Message(damage);
+  Json document;
+  document["errors"] = Json::array();
+  document["errors"].push_back(std::move(error));
+  document["leaks"] = Json::array();
+  document["checked_bytes"] = 0u;
+  return document;
+}
+
 }  // namespace
 
 absl::Status RunDiff(const Invocation& invocation, Output& output) {
@@ -71,7 +86,9 @@ absl::Status RunCheck(const Invocation& invocation, Output& output) {
                      {"repair", invocation.Has("--repair")}};
   CatchInterrupts();
   ProgressBar bar("check", output.quiet());
-  COWL_ASSIGN_OR_RETURN(const Json document, Call(invocation, "check", args, bar.Callback()));
+  absl::StatusOr<Json> called = Call(invocation, "check", args, bar.Callback());
+  if (absl::IsDataLoss(called.status())) called = DamagedCatalog(invocation, called.status());
+  COWL_ASSIGN_OR_RETURN(const Json document, std::move(called));
   const size_t error_count = ListOf(document, "errors").size();
   const size_t leak_count = ListOf(document, "leaks").size();
   std::string text;

@@ -375,7 +375,7 @@ TEST_P(RandomStream, TheSameSeedMakesTheSameState) {
   }());
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, RandomStream, testing::Range<uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomStream, testing::Range<uint64_t>(1, 6));
 
 // The harness must bite: a record of two sectors without a check of its own, synced only
 // afterwards, is seen torn.
@@ -412,7 +412,9 @@ TEST_F(CrashSimulatorTest, ThousandsOfStatesAMinute) {
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
   std::printf("%.0f states a minute\n", 60.0 * static_cast<double>(states) / took.count());
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   EXPECT_LT(took.count(), 12.0) << "fewer than a thousand a minute";
+#endif
 }
 
 }  // namespace

@@ -68,9 +68,11 @@ std::string ReadUntilEnd(int fd) {
 }
 
 std::string Text(size_t bytes, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::string text(bytes, 0);
-  for (char& c : text) c = static_cast<char>(random());
+  std::mt19937_64 random(seed);
+  std::string text(bytes + sizeof(uint64_t), 0);
+  for (size_t at = 0; at < bytes; at += sizeof(uint64_t))
+    StoreLittle<uint64_t>(text.data() + at, random());
+  text.resize(bytes);
   return text;
 }
 

@@ -1,4 +1,5 @@
-// The codec: golden bytes that other implementations agree on, round trips, and input that does not decode.
+// The codec: golden bytes that other implementations agree on, round trips, and input that does not
+// decode.
 #include "nbd/codec.h"
 
 #include <gtest/gtest.h>
@@ -17,40 +18,93 @@ std::string Bytes(const char* hex) { return absl::HexStringToBytes(hex); }
 TEST(CodecTest, GreetingIsTheBytesOfTheProtocol) {
   std::string out;
   AppendGreeting(kFlagFixedNewstyle | kFlagNoZeroes, out);
-  EXPECT_EQ(Hex(out), "4e42444d41474943" "49484156454f5054" "0003");
+  EXPECT_EQ(Hex(out),
+            "4e42444d41474943"
+            "49484156454f5054"
+            "0003");
 }
 
 TEST(CodecTest, OptionAndItsReplyAreTheBytesOfTheProtocol) {
   std::string out;
   AppendOption(kOptGo, "ab", out);
-  EXPECT_EQ(Hex(out), "49484156454f5054" "00000007" "00000002" "6162");
+  EXPECT_EQ(Hex(out),
+            "49484156454f5054"
+            "00000007"
+            "00000002"
+            "6162");
   out.clear();
   AppendOptionReply(kOptList, kRepErrInvalid, "no", out);
-  EXPECT_EQ(Hex(out), "0003e889045565a9" "00000003" "80000003" "00000002" "6e6f");
+  EXPECT_EQ(Hex(out),
+            "0003e889045565a9"
+            "00000003"
+            "80000003"
+            "00000002"
+            "6e6f");
 }
 
 TEST(CodecTest, RequestIsTheBytesOfTheProtocol) {
   const Request request{kCmdFlagFua, kCmdWrite, 0x0102030405060708, 0x1112131415161718, 0x21222324};
-  EXPECT_EQ(Hex(EncodeRequest(request)), "25609513" "0001" "0001" "0102030405060708" "1112131415161718" "21222324");
+  EXPECT_EQ(Hex(EncodeRequest(request)),
+            "25609513"
+            "0001"
+            "0001"
+            "0102030405060708"
+            "1112131415161718"
+            "21222324");
 }
 
 TEST(CodecTest, RepliesAreTheBytesOfTheProtocol) {
-  EXPECT_EQ(Hex(EncodeSimpleReply({kErrNoSpc, 0x0102030405060708})), "67446698" "0000001c" "0102030405060708");
-  EXPECT_EQ(Hex(EncodeChunk({kReplyFlagDone, kChunkNone, 7, 0})), "668e33ef" "0001" "0000" "0000000000000007" "00000000");
+  EXPECT_EQ(Hex(EncodeSimpleReply({kErrNoSpc, 0x0102030405060708})),
+            "67446698"
+            "0000001c"
+            "0102030405060708");
+  EXPECT_EQ(Hex(EncodeChunk({kReplyFlagDone, kChunkNone, 7, 0})),
+            "668e33ef"
+            "0001"
+            "0000"
+            "0000000000000007"
+            "00000000");
   EXPECT_EQ(Hex(EncodeOffsetDataHead(7, false, 0x1000, 0x200)),
-            "668e33ef" "0000" "0001" "0000000000000007" "00000208" "0000000000001000");
+            "668e33ef"
+            "0000"
+            "0001"
+            "0000000000000007"
+            "00000208"
+            "0000000000001000");
   EXPECT_EQ(Hex(EncodeOffsetHole(7, true, 0x1000, 0x200)),
-            "668e33ef" "0001" "0002" "0000000000000007" "0000000c" "0000000000001000" "00000200");
+            "668e33ef"
+            "0001"
+            "0002"
+            "0000000000000007"
+            "0000000c"
+            "0000000000001000"
+            "00000200");
 }
 
 TEST(CodecTest, ChunksWithListsAreTheBytesOfTheProtocol) {
   std::string out;
   AppendErrorChunk(7, kErrIo, "bad", out);
-  EXPECT_EQ(Hex(out), "668e33ef" "0001" "8001" "0000000000000007" "00000009" "00000005" "0003" "626164");
+  EXPECT_EQ(Hex(out),
+            "668e33ef"
+            "0001"
+            "8001"
+            "0000000000000007"
+            "00000009"
+            "00000005"
+            "0003"
+            "626164");
   out.clear();
   const StatusExtent extents[] = {{4096, 0}, {512, 3}};
   AppendStatusChunk(7, true, 1, extents, out);
-  EXPECT_EQ(Hex(out), "668e33ef" "0001" "0005" "0000000000000007" "00000014" "00000001" "0000100000000000" "0000020000000003");
+  EXPECT_EQ(Hex(out),
+            "668e33ef"
+            "0001"
+            "0005"
+            "0000000000000007"
+            "00000014"
+            "00000001"
+            "0000100000000000"
+            "0000020000000003");
 }
 
 TEST(CodecTest, RequestSurvivesTheRoundTrip) {
@@ -67,10 +121,12 @@ TEST(CodecTest, RepliesSurviveTheRoundTrip) {
 
 TEST(CodecTest, TooFewBytesDoNotDecode) {
   const RequestBytes bytes = EncodeRequest({});
-  for (size_t size = 0; size < bytes.size(); ++size) EXPECT_FALSE(DecodeRequest(std::span(bytes).first(size))) << size;
+  for (size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_FALSE(DecodeRequest(std::span(bytes).first(size))) << size;
   std::string option;
   AppendOption(kOptList, "", option);
-  for (size_t size = 0; size < option.size(); ++size) EXPECT_FALSE(DecodeOptionHeader(AsBytes(option).first(size))) << size;
+  for (size_t size = 0; size < option.size(); ++size)
+    EXPECT_FALSE(DecodeOptionHeader(AsBytes(option).first(size))) << size;
 }
 
 TEST(CodecTest, AnyWrongBitOfTheMagicDoesNotDecode) {
@@ -91,11 +147,12 @@ TEST(CodecTest, InfoQuerySurvivesTheRoundTrip) {
 
 TEST(CodecTest, InfoQueryWithAnyWrongLengthDoesNotDecode) {
   const std::string data = EncodeInfoQuery({"disk", {kInfoName}});
-  for (size_t size = 0; size < data.size(); ++size) EXPECT_FALSE(DecodeInfoQuery(AsBytes(data.substr(0, size)))) << size;
+  for (size_t size = 0; size < data.size(); ++size)
+    EXPECT_FALSE(DecodeInfoQuery(AsBytes(data.substr(0, size)))) << size;
   EXPECT_FALSE(DecodeInfoQuery(AsBytes(data + "x")));
-  EXPECT_FALSE(DecodeInfoQuery(AsBytes(Bytes("ffffffff0000"))));            // a name of 4 GiB
-  EXPECT_FALSE(DecodeInfoQuery(AsBytes(Bytes("00000000ffff0001"))));        // 65,535 requests, one there
-  EXPECT_TRUE(DecodeInfoQuery(AsBytes(Bytes("000000000000"))));             // no name, no requests
+  EXPECT_FALSE(DecodeInfoQuery(AsBytes(Bytes("ffffffff0000"))));      // a name of 4 GiB
+  EXPECT_FALSE(DecodeInfoQuery(AsBytes(Bytes("00000000ffff0001"))));  // 65,535 requests, one there
+  EXPECT_TRUE(DecodeInfoQuery(AsBytes(Bytes("000000000000"))));       // no name, no requests
 }
 
 TEST(CodecTest, MetaContextQuerySurvivesTheRoundTrip) {
@@ -108,10 +165,16 @@ TEST(CodecTest, MetaContextQuerySurvivesTheRoundTrip) {
 
 TEST(CodecTest, MetaContextQueryWithAnyWrongLengthDoesNotDecode) {
   const std::string data = EncodeMetaContextQuery({"disk", {"base:allocation", "cowl:"}});
-  for (size_t size = 0; size < data.size(); ++size) EXPECT_FALSE(DecodeMetaContextQuery(AsBytes(data.substr(0, size)))) << size;
+  for (size_t size = 0; size < data.size(); ++size)
+    EXPECT_FALSE(DecodeMetaContextQuery(AsBytes(data.substr(0, size)))) << size;
   EXPECT_FALSE(DecodeMetaContextQuery(AsBytes(data + "x")));
-  EXPECT_FALSE(DecodeMetaContextQuery(AsBytes(Bytes("00000000" "ffffffff"))));             // 4 G queries, none there
-  EXPECT_FALSE(DecodeMetaContextQuery(AsBytes(Bytes("00000000" "00000001" "ffffffff"))));  // a query of 4 GiB
+  EXPECT_FALSE(
+      DecodeMetaContextQuery(AsBytes(Bytes("00000000"
+                                           "ffffffff"))));  // 4 G queries, none there
+  EXPECT_FALSE(
+      DecodeMetaContextQuery(AsBytes(Bytes("00000000"
+                                           "00000001"
+                                           "ffffffff"))));  // a query of 4 GiB
 }
 
 TEST(CodecTest, ReaderStaysEmptyAfterTheFirstMiss) {

@@ -1,5 +1,5 @@
-// gate_device.h: a disk in memory whose requests wait at a gate, and that fails when told to: for what happens while requests are
-// under way.
+// gate_device.h: a disk in memory whose requests wait at a gate, and that fails when told to: for
+// what happens while requests are under way.
 #pragma once
 
 #include <atomic>
@@ -37,7 +37,8 @@ class GateDevice : public BlockDevice {
     COWL_CO_RETURN_IF_ERROR(co_await Pass(offset_bytes));
     co_return co_await memory_.Read(offset_bytes, into);
   }
-  Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from, WriteOptions options) override {
+  Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from,
+                           WriteOptions options) override {
     if (options.fua) ++fua_count_;
     COWL_CO_RETURN_IF_ERROR(co_await Pass(offset_bytes));
     co_return co_await memory_.Write(offset_bytes, from, options);
@@ -46,12 +47,14 @@ class GateDevice : public BlockDevice {
     ++flush_count_;
     co_return co_await Pass(0);
   }
-  Task<absl::Status> Discard(uint64_t offset_bytes, uint64_t length_bytes, WriteOptions options) override {
+  Task<absl::Status> Discard(uint64_t offset_bytes, uint64_t length_bytes,
+                             WriteOptions options) override {
     if (options.fua) ++fua_count_;
     COWL_CO_RETURN_IF_ERROR(co_await Pass(offset_bytes));
     co_return co_await memory_.Discard(offset_bytes, length_bytes, options);
   }
-  Task<absl::Status> WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes, ZeroOptions options) override {
+  Task<absl::Status> WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes,
+                                 ZeroOptions options) override {
     if (options.fua) ++fua_count_;
     if (options.fast_only) co_return Unimplemented("not faster than writing zeros");
     COWL_CO_RETURN_IF_ERROR(co_await Pass(offset_bytes));
@@ -61,7 +64,8 @@ class GateDevice : public BlockDevice {
     COWL_CO_RETURN_IF_ERROR(co_await Pass(offset_bytes));
     co_return co_await memory_.Prefetch(offset_bytes, length_bytes);
   }
-  absl::StatusOr<std::vector<MapExtent>> Map(uint64_t offset_bytes, uint64_t length_bytes, size_t extents_max) override {
+  absl::StatusOr<std::vector<MapExtent>> Map(uint64_t offset_bytes, uint64_t length_bytes,
+                                             size_t extents_max) override {
     if (!failure_.ok()) return failure_;
     return memory_.Map(offset_bytes, length_bytes, extents_max);
   }

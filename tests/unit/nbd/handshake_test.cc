@@ -33,7 +33,8 @@ std::vector<Answer> ParseAnswers(std::string_view out) {
       ADD_FAILURE() << "bytes that are no option reply";
       break;
     }
-    answers.push_back({header->option, header->type, std::string(out.substr(sizeof(WireOptionReply), header->data_bytes))});
+    answers.push_back({header->option, header->type,
+                       std::string(out.substr(sizeof(WireOptionReply), header->data_bytes))});
     out.remove_prefix(sizeof(WireOptionReply) + header->data_bytes);
   }
   return answers;
@@ -73,17 +74,21 @@ class HandshakeTest : public testing::Test {
     }
     return out;
   }
-  void SayFlags(uint32_t flags = kClientFixedNewstyle | kClientNoZeroes) { EXPECT_EQ(Say(Number32(flags)), ""); }
+  void SayFlags(uint32_t flags = kClientFixedNewstyle | kClientNoZeroes) {
+    EXPECT_EQ(Say(Number32(flags)), "");
+  }
 
   std::vector<Answer> SayOption(uint32_t option, std::string_view data = {}) {
     std::string bytes;
     AppendOption(option, data, bytes);
     return ParseAnswers(Say(bytes));
   }
-  std::vector<Answer> SayInfo(uint32_t option, std::string_view name, std::vector<uint16_t> requests = {}) {
+  std::vector<Answer> SayInfo(uint32_t option, std::string_view name,
+                              std::vector<uint16_t> requests = {}) {
     return SayOption(option, EncodeInfoQuery({name, std::move(requests)}));
   }
-  std::vector<Answer> SayContexts(uint32_t option, std::string_view name, std::vector<std::string_view> queries) {
+  std::vector<Answer> SayContexts(uint32_t option, std::string_view name,
+                                  std::vector<std::string_view> queries) {
     return SayOption(option, EncodeMetaContextQuery({name, std::move(queries)}));
   }
   State state() const { return handshake_->state(); }
@@ -93,7 +98,7 @@ class HandshakeTest : public testing::Test {
   std::string pending_;
 };
 
-// --- Flags -----------------------------------------------------------------------------------------------------------------
+// --- Flags ---
 
 TEST_F(HandshakeTest, WaitsForAllFourBytesOfTheFlags) {
   EXPECT_EQ(Say(std::string_view("\0\0\0", 3)), "");
@@ -117,15 +122,17 @@ TEST_F(HandshakeTest, TakesClientsThatKnowOnlyPlainNewstyle) {
   EXPECT_EQ(state(), State::kOptions);
 }
 
-// --- Export name -----------------------------------------------------------------------------------------------------------
+// --- Export name ---
 
 TEST_F(HandshakeTest, ExportNameEntersTransmissionWithoutAReplyHeader) {
   SayFlags();
   std::string option;
   AppendOption(kOptExportName, "disk", option);
   std::string expected;
-  WireWriter(expected).U64(kDiskBytes).U16(kFlagHasFlags | kFlagSendFlush | kFlagSendFua | kFlagSendTrim |
-                                           kFlagSendWriteZeroes | kFlagCanMultiConn | kFlagSendCache | kFlagSendFastZero);
+  WireWriter(expected)
+      .U64(kDiskBytes)
+      .U16(kFlagHasFlags | kFlagSendFlush | kFlagSendFua | kFlagSendTrim | kFlagSendWriteZeroes |
+           kFlagCanMultiConn | kFlagSendCache | kFlagSendFastZero);
   EXPECT_EQ(Say(option), expected);
   EXPECT_EQ(state(), State::kTransmission);
 }
@@ -168,7 +175,7 @@ TEST_F(HandshakeTest, ExportNameBeyondTheProtocolsLengthCloses) {
   }
 }
 
-// --- Info and go -----------------------------------------------------------------------------------------------------------
+// --- Info and go ---
 
 TEST_F(HandshakeTest, GoWithoutRequestsTellsSizeAndFlags) {
   SayFlags();
@@ -184,7 +191,8 @@ TEST_F(HandshakeTest, GoWithoutRequestsTellsSizeAndFlags) {
 
 TEST_F(HandshakeTest, GoAnswersEveryInformationRequest) {
   SayFlags();
-  const auto answers = SayInfo(kOptGo, "disk", {kInfoBlockSize, kInfoDescription, kInfoName, kInfoExport, 999});
+  const auto answers =
+      SayInfo(kOptGo, "disk", {kInfoBlockSize, kInfoDescription, kInfoName, kInfoExport, 999});
   ASSERT_THAT(Types(answers), ElementsAre(kRepInfo, kRepInfo, kRepInfo, kRepInfo, kRepAck));
   EXPECT_EQ(answers[1].data, std::string("\0\1disk", 6));
   EXPECT_EQ(answers[2].data, std::string("\0\2a disk", 8));
@@ -270,14 +278,15 @@ TEST_F(HandshakeTest, MalformedInfoIsRefusedAndTheStreamStaysInSync) {
   SayFlags();
   const std::string good = EncodeInfoQuery({"disk", {kInfoName}});
   for (size_t size = 0; size < good.size(); ++size) {
-    EXPECT_THAT(Types(SayOption(kOptGo, good.substr(0, size))), ElementsAre(kRepErrInvalid)) << size;
+    EXPECT_THAT(Types(SayOption(kOptGo, good.substr(0, size))), ElementsAre(kRepErrInvalid))
+        << size;
   }
   EXPECT_THAT(Types(SayOption(kOptGo, good + "x")), ElementsAre(kRepErrInvalid));
   EXPECT_THAT(Types(SayOption(kOptInfo, Number32(~0u) + "disk")), ElementsAre(kRepErrInvalid));
   EXPECT_THAT(Types(SayOption(kOptGo, good)), ElementsAre(kRepInfo, kRepInfo, kRepAck));
 }
 
-// --- Lists, abort, TLS, what is unknown ------------------------------------------------------------------------------------
+// --- Lists, abort, TLS, what is unknown ---
 
 TEST_F(HandshakeTest, ListNamesEveryExportAndItsDescription) {
   SayFlags();
@@ -331,7 +340,8 @@ TEST_F(HandshakeTest, OptionsWithoutTheMagicClose) {
 
 TEST_F(HandshakeTest, OptionsTooLongToReadAreSkippedAndRefused) {
   SayFlags();
-  for (const uint32_t option : {kOptList, kOptGo, kOptInfo, kOptStructuredReply, kOptSetMetaContext, Option{77}}) {
+  for (const uint32_t option :
+       {kOptList, kOptGo, kOptInfo, kOptStructuredReply, kOptSetMetaContext, Option{77}}) {
     const auto answers = SayOption(option, std::string(Handshake::kOptionDataBytesMax + 1, 'x'));
     ASSERT_THAT(Types(answers), ElementsAre(kRepErrTooBig)) << option;
     EXPECT_EQ(answers[0].option, option);
@@ -341,7 +351,8 @@ TEST_F(HandshakeTest, OptionsTooLongToReadAreSkippedAndRefused) {
 
 TEST_F(HandshakeTest, AbortWithAnyAmountOfDataIsAcknowledged) {
   SayFlags();
-  EXPECT_THAT(Types(SayOption(kOptAbort, std::string(Handshake::kOptionDataBytesMax + 1, 'x'))), ElementsAre(kRepAck));
+  EXPECT_THAT(Types(SayOption(kOptAbort, std::string(Handshake::kOptionDataBytesMax + 1, 'x'))),
+              ElementsAre(kRepAck));
   EXPECT_EQ(state(), State::kClosed);
 }
 
@@ -359,7 +370,7 @@ TEST_F(HandshakeTest, NothingIsTakenAfterTheEnd) {
   EXPECT_THAT(SayOption(kOptList), IsEmpty());
 }
 
-// --- Structured replies and contexts ---------------------------------------------------------------------------------------
+// --- Structured replies and contexts ---
 
 TEST_F(HandshakeTest, StructuredReplyIsAcknowledgedAndTakesNoData) {
   SayFlags();
@@ -370,7 +381,8 @@ TEST_F(HandshakeTest, StructuredReplyIsAcknowledgedAndTakesNoData) {
 TEST_F(HandshakeTest, ContextsNeedStructuredReplies) {
   SayFlags();
   EXPECT_THAT(Types(SayContexts(kOptListMetaContext, "disk", {})), ElementsAre(kRepErrInvalid));
-  EXPECT_THAT(Types(SayContexts(kOptSetMetaContext, "disk", {"base:allocation"})), ElementsAre(kRepErrInvalid));
+  EXPECT_THAT(Types(SayContexts(kOptSetMetaContext, "disk", {"base:allocation"})),
+              ElementsAre(kRepErrInvalid));
 }
 
 class ContextTest : public HandshakeTest {
@@ -396,18 +408,22 @@ TEST_F(ContextTest, ListWithoutQueriesNamesAll) {
 }
 
 TEST_F(ContextTest, ListTakesWildcards) {
-  EXPECT_THAT(Names(SayContexts(kOptListMetaContext, "disk", {"base:"})), ElementsAre("base:allocation"));
-  EXPECT_THAT(Names(SayContexts(kOptListMetaContext, "disk", {"cowl:"})), ElementsAre("cowl:depth"));
+  EXPECT_THAT(Names(SayContexts(kOptListMetaContext, "disk", {"base:"})),
+              ElementsAre("base:allocation"));
+  EXPECT_THAT(Names(SayContexts(kOptListMetaContext, "disk", {"cowl:"})),
+              ElementsAre("cowl:depth"));
   EXPECT_THAT(Names(SayContexts(kOptListMetaContext, "disk", {"cowl:", "base:", "cowl:depth"})),
               ElementsAre("base:allocation", "cowl:depth"));
 }
 
 TEST_F(ContextTest, ListOfUnknownContextsIsEmptyAndFine) {
-  EXPECT_THAT(Types(SayContexts(kOptListMetaContext, "disk", {"qemu:", "base:nothing", "x-y:z"})), ElementsAre(kRepAck));
+  EXPECT_THAT(Types(SayContexts(kOptListMetaContext, "disk", {"qemu:", "base:nothing", "x-y:z"})),
+              ElementsAre(kRepAck));
 }
 
 TEST_F(ContextTest, SetChoosesByFullNameAlone) {
-  EXPECT_THAT(Names(SayContexts(kOptSetMetaContext, "disk", {"base:", "cowl:depth", "qemu:dirty-bitmap:x"})),
+  EXPECT_THAT(Names(SayContexts(kOptSetMetaContext, "disk",
+                                {"base:", "cowl:depth", "qemu:dirty-bitmap:x"})),
               ElementsAre("cowl:depth"));
   SayInfo(kOptGo, "disk");
   const Negotiated result = handshake_->TakeResult();
@@ -416,7 +432,8 @@ TEST_F(ContextTest, SetChoosesByFullNameAlone) {
 }
 
 TEST_F(ContextTest, SetGivesEachContextAnIdOfItsOwn) {
-  const auto answers = SayContexts(kOptSetMetaContext, "disk", {"base:allocation", "cowl:depth", "base:allocation"});
+  const auto answers =
+      SayContexts(kOptSetMetaContext, "disk", {"base:allocation", "cowl:depth", "base:allocation"});
   ASSERT_THAT(Types(answers), ElementsAre(kRepMetaContext, kRepMetaContext, kRepAck));
   EXPECT_NE(answers[0].data.substr(0, 4), answers[1].data.substr(0, 4));
 }
@@ -429,9 +446,10 @@ TEST_F(ContextTest, SetWithoutQueriesChoosesNone) {
 }
 
 TEST_F(ContextTest, SetThatFailsForgetsWhatWasChosen) {
-  for (const std::string& data : {std::string("short"), EncodeMetaContextQuery({"disk", {"no colon"}}),
-                                  EncodeMetaContextQuery({"none", {"base:allocation"}}),
-                                  std::string(Handshake::kOptionDataBytesMax + 1, 'x')}) {
+  for (const std::string& data :
+       {std::string("short"), EncodeMetaContextQuery({"disk", {"no colon"}}),
+        EncodeMetaContextQuery({"none", {"base:allocation"}}),
+        std::string(Handshake::kOptionDataBytesMax + 1, 'x')}) {
     SayContexts(kOptSetMetaContext, "disk", {"base:allocation"});
     const auto answers = SayOption(kOptSetMetaContext, data);
     ASSERT_EQ(answers.size(), 1u);
@@ -451,17 +469,20 @@ TEST_F(ContextTest, ContextsChosenForAnotherExportDoNotCount) {
 }
 
 TEST_F(ContextTest, ContextsOfAnUnknownExportAreRefused) {
-  EXPECT_THAT(Types(SayContexts(kOptSetMetaContext, "none", {"base:allocation"})), ElementsAre(kRepErrUnknown));
+  EXPECT_THAT(Types(SayContexts(kOptSetMetaContext, "none", {"base:allocation"})),
+              ElementsAre(kRepErrUnknown));
   EXPECT_THAT(Types(SayContexts(kOptListMetaContext, "none", {})), ElementsAre(kRepErrUnknown));
 }
 
 TEST_F(ContextTest, QueriesWithoutANamespaceAreInvalid) {
   for (const std::string_view query : {"", "base", ":", ":allocation"}) {
-    EXPECT_THAT(Types(SayContexts(kOptListMetaContext, "disk", {query})), ElementsAre(kRepErrInvalid)) << query;
+    EXPECT_THAT(Types(SayContexts(kOptListMetaContext, "disk", {query})),
+                ElementsAre(kRepErrInvalid))
+        << query;
   }
 }
 
-// --- Cuts and noise --------------------------------------------------------------------------------------------------------
+// --- Cuts and noise ---
 
 std::string WholeConversation() {
   std::string bytes = Number32(kClientFixedNewstyle | kClientNoZeroes);
@@ -481,7 +502,8 @@ TEST_F(HandshakeTest, TheSizeOfThePiecesItArrivesInDoesNotMatter) {
   for (const size_t piece_bytes : {1, 2, 3, 7, 16, 17}) {
     Restart();
     std::string heard;
-    for (size_t at = 0; at < bytes.size(); at += piece_bytes) heard += Say(std::string_view(bytes).substr(at, piece_bytes));
+    for (size_t at = 0; at < bytes.size(); at += piece_bytes)
+      heard += Say(std::string_view(bytes).substr(at, piece_bytes));
     EXPECT_EQ(heard, heard_at_once) << piece_bytes;
     EXPECT_EQ(state(), State::kTransmission);
   }
@@ -496,7 +518,8 @@ TEST_F(HandshakeTest, OnlyWholeOptionsThatNeedItAskTheTable) {
   SayFlags();
   std::string option;
   AppendOption(kOptGo, EncodeInfoQuery({"disk", {}}), option);
-  for (size_t size = 0; size < option.size(); ++size) EXPECT_FALSE(handshake_->AsksTable(AsBytes(option).first(size))) << size;
+  for (size_t size = 0; size < option.size(); ++size)
+    EXPECT_FALSE(handshake_->AsksTable(AsBytes(option).first(size))) << size;
   EXPECT_TRUE(handshake_->AsksTable(AsBytes(option)));
   option.clear();
   AppendOption(kOptStructuredReply, "", option);
@@ -511,7 +534,8 @@ TEST_F(HandshakeTest, FlippedBitsNeverBreakTheServersSide) {
     std::string bad = good;
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << bit % 8));
     const std::string heard = Say(bad);
-    // Whatever it says is well-formed. (NBD_OPT_LIST is one bit from NBD_OPT_EXPORT_NAME, whose reply has no header.)
+    // Whatever it says is well-formed. (NBD_OPT_LIST is one bit from NBD_OPT_EXPORT_NAME, whose
+    // reply has no header.)
     if (state() != State::kTransmission) ParseAnswers(heard);
   }
 }

@@ -51,14 +51,16 @@ TEST(ListenSpecTest, TellsUnixFromTcp) {
 
 TEST(ListenSpecTest, RefusesWhatIsNeither) {
   for (const std::string text :
-       {"", "unix:", "tcp:", "tcp:10809", "tcp::10809", "tcp:localhost:", "tcp:localhost:65536", "tcp:localhost:-1",
-        "tcp:localhost:+1", "tcp:localhost: 1", "tcp:localhost:1x", "tcp:::1:10809", "tcp:[]:1", "tcp:localhost:99999999999999",
-        "udp:localhost:1", "/run/x.sock", "UNIX:/x"}) {
+       {"", "unix:", "tcp:", "tcp:10809", "tcp::10809", "tcp:localhost:", "tcp:localhost:65536",
+        "tcp:localhost:-1", "tcp:localhost:+1", "tcp:localhost: 1", "tcp:localhost:1x",
+        "tcp:::1:10809", "tcp:[]:1", "tcp:localhost:99999999999999", "udp:localhost:1",
+        "/run/x.sock", "UNIX:/x"}) {
     const auto spec = ParseListenSpec(text);
     EXPECT_THAT(spec, IsCode(absl::StatusCode::kInvalidArgument)) << text;
     EXPECT_THAT(spec, SaysThat("give unix:PATH or tcp:HOST:PORT")) << text;
   }
-  EXPECT_THAT(ParseListenSpec(std::string("unix:/a\0b", 9)), IsCode(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(ParseListenSpec(std::string("unix:/a\0b", 9)),
+              IsCode(absl::StatusCode::kInvalidArgument));
 }
 
 TEST(BindTest, ASocketFileIsForItsOwnerAloneAndGoesWithTheListener) {
@@ -173,11 +175,14 @@ TEST(BindTest, TcpBeyondLoopbackIsRefusedForWantOfTls) {
   }
 }
 
-TEST(BindTest, AHostThatDoesNotExistIsNamed) { EXPECT_THAT(BindText("tcp:host.invalid:1"), SaysThat("no such host")); }
+TEST(BindTest, AHostThatDoesNotExistIsNamed) {
+  EXPECT_THAT(BindText("tcp:host.invalid:1"), SaysThat("no such host"));
+}
 
-// --- systemd ---------------------------------------------------------------------------------------------------------------
+// --- systemd ---
 
-// Runs `test` in a child whose descriptor 3 is a copy of `fd` and whose environment is systemd's. The child's status.
+// Runs `test` in a child whose descriptor 3 is a copy of `fd` and whose environment is systemd's.
+// The child's status.
 int WithActivation(int fd, const char* count, int (*test)()) {
   const pid_t child = ::fork();
   if (child == 0) {

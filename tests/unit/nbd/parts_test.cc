@@ -13,8 +13,12 @@
 
 namespace cowl::nbd {
 
-void PrintTo(const Fragment& f, std::ostream* out) { *out << f.offset_bytes << "+" << f.length_bytes << (f.is_hole ? "h" : "d"); }
-void PrintTo(const StatusExtent& e, std::ostream* out) { *out << e.length_bytes << ":" << e.status; }
+void PrintTo(const Fragment& f, std::ostream* out) {
+  *out << f.offset_bytes << "+" << f.length_bytes << (f.is_hole ? "h" : "d");
+}
+void PrintTo(const StatusExtent& e, std::ostream* out) {
+  *out << e.length_bytes << ":" << e.status;
+}
 
 namespace {
 
@@ -23,44 +27,55 @@ using testing::IsEmpty;
 constexpr auto kData = MapExtent::Type::kData;
 constexpr auto kZero = MapExtent::Type::kZero;
 
-// --- Contexts --------------------------------------------------------------------------------------------------------------
+// --- Contexts ---
 
 TEST(MetaContextTest, AllocationMergesWhatDiffersInDepthAlone) {
-  const MapExtent extents[] = {{0, 4096, kData, 1}, {4096, 4096, kData, 2}, {8192, 512, kZero, 0}, {8704, 512, kZero, 1}};
-  EXPECT_THAT(DescribeExtents(kAllocationContext, extents, false), ElementsAre(StatusExtent{8192, 0}, StatusExtent{1024, 3}));
+  const MapExtent extents[] = {
+      {0, 4096, kData, 1}, {4096, 4096, kData, 2}, {8192, 512, kZero, 0}, {8704, 512, kZero, 1}};
+  EXPECT_THAT(DescribeExtents(kAllocationContext, extents, false),
+              ElementsAre(StatusExtent{8192, 0}, StatusExtent{1024, 3}));
 }
 
 TEST(MetaContextTest, DepthMergesWhatDiffersInTypeAlone) {
-  const MapExtent extents[] = {{0, 4096, kData, 1}, {4096, 4096, kZero, 1}, {8192, 512, kZero, 0}, {8704, 512, kData, 255}};
+  const MapExtent extents[] = {
+      {0, 4096, kData, 1}, {4096, 4096, kZero, 1}, {8192, 512, kZero, 0}, {8704, 512, kData, 255}};
   EXPECT_THAT(DescribeExtents(kDepthContext, extents, false),
               ElementsAre(StatusExtent{8192, 1}, StatusExtent{512, 0}, StatusExtent{512, 255}));
 }
 
 TEST(MetaContextTest, OneExtentIsTheWholeFirstRun) {
   const MapExtent extents[] = {{0, 4096, kData, 1}, {4096, 4096, kData, 2}, {8192, 512, kZero, 0}};
-  EXPECT_THAT(DescribeExtents(kAllocationContext, extents, true), ElementsAre(StatusExtent{8192, 0}));
+  EXPECT_THAT(DescribeExtents(kAllocationContext, extents, true),
+              ElementsAre(StatusExtent{8192, 0}));
   EXPECT_THAT(DescribeExtents(kDepthContext, extents, true), ElementsAre(StatusExtent{4096, 1}));
 }
 
 TEST(MetaContextTest, NoExtentIsEmptyOrLongerThanItsField) {
-  const MapExtent extents[] = {{0, ~0u, kData, 1}, {~0u, 4096, kData, 1}, {1ull << 33, 4096, kZero, 1}};
-  EXPECT_THAT(DescribeExtents(kAllocationContext, extents, false), ElementsAre(StatusExtent{~0u, 0}));
+  const MapExtent extents[] = {
+      {0, ~0u, kData, 1}, {~0u, 4096, kData, 1}, {1ull << 33, 4096, kZero, 1}};
+  EXPECT_THAT(DescribeExtents(kAllocationContext, extents, false),
+              ElementsAre(StatusExtent{~0u, 0}));
   const MapExtent empty[] = {{0, 0, kData, 1}};
   EXPECT_THAT(DescribeExtents(kAllocationContext, empty, false), IsEmpty());
 }
 
-// --- Reads with holes ------------------------------------------------------------------------------------------------------
+// --- Reads with holes ---
 
 TEST(PlanFragmentsTest, LongZeroRunsAreHolesAndShortOnesData) {
-  const MapExtent extents[] = {
-      {100, 4096, kZero, 0}, {4196, 1000, kData, 1}, {5196, 4095, kZero, 1}, {9291, 5000, kData, 2}, {14291, 8192, kZero, 1}};
+  const MapExtent extents[] = {{100, 4096, kZero, 0},
+                               {4196, 1000, kData, 1},
+                               {5196, 4095, kZero, 1},
+                               {9291, 5000, kData, 2},
+                               {14291, 8192, kZero, 1}};
   EXPECT_THAT(PlanFragments(100, 22383, extents),
-              ElementsAre(Fragment{100, 4096, true}, Fragment{4196, 10095, false}, Fragment{14291, 8192, true}));
+              ElementsAre(Fragment{100, 4096, true}, Fragment{4196, 10095, false},
+                          Fragment{14291, 8192, true}));
 }
 
 TEST(PlanFragmentsTest, WhatTheMapDoesNotCoverIsData) {
   const MapExtent extents[] = {{0, 8192, kZero, 0}};
-  EXPECT_THAT(PlanFragments(0, 65536, extents), ElementsAre(Fragment{0, 8192, true}, Fragment{8192, 57344, false}));
+  EXPECT_THAT(PlanFragments(0, 65536, extents),
+              ElementsAre(Fragment{0, 8192, true}, Fragment{8192, 57344, false}));
   EXPECT_THAT(PlanFragments(0, 65536, {}), ElementsAre(Fragment{0, 65536, false}));
 }
 
@@ -71,7 +86,7 @@ TEST(PlanFragmentsTest, AMapThatDoesNotFitTheRangeIsNotTrusted) {
   EXPECT_THAT(PlanFragments(0, 65536, too_long), ElementsAre(Fragment{0, 65536, false}));
 }
 
-// --- URIs ------------------------------------------------------------------------------------------------------------------
+// --- URIs ---
 
 TEST(UriTest, NamesAndPathsArePercentEncoded) {
   EXPECT_EQ(UnixUri("/run/cowl.sock"), "nbd+unix:///?socket=/run/cowl.sock");
@@ -86,7 +101,7 @@ TEST(UriTest, AListenersUriBecomesAnExports) {
   EXPECT_EQ(UriForExport("nbd://127.0.0.1:10809", ""), "nbd://127.0.0.1:10809");
 }
 
-// --- Buffers ---------------------------------------------------------------------------------------------------------------
+// --- Buffers ---
 
 TEST(BufferPoolTest, BlocksAreLargeEnoughAlignedAndReused) {
   BufferPool pool;

@@ -37,7 +37,8 @@ TEST_P(RulesTest, JudgesTheRequest) {
 }
 
 constexpr uint32_t k32M = 32 * kMiB;
-constexpr uint16_t kAllFlags = kCmdFlagFua | kCmdFlagNoHole | kCmdFlagDf | kCmdFlagReqOne | kCmdFlagFastZero;
+constexpr uint16_t kAllFlags =
+    kCmdFlagFua | kCmdFlagNoHole | kCmdFlagDf | kCmdFlagReqOne | kCmdFlagFastZero;
 const ExportFacts kHuge{64 * kTiB, false, true, ContextSet::All()};
 const ExportFacts kHugeSimple{64 * kTiB, false, false, {}};
 
@@ -68,7 +69,8 @@ const Case kCases[] = {
     {"write of nothing", Writable(), Ask(kCmdWrite, 0, 0), kOk},
     {"write to a read-only export", ReadOnly(), Ask(kCmdWrite, 0, 1), kErrPerm},
     {"write beyond the end of a read-only export", ReadOnly(), Ask(kCmdWrite, kSize, 1), kErrPerm},
-    {"write with a flag of another command", Writable(), Ask(kCmdWrite, 0, 1, kCmdFlagNoHole), kErrInval},
+    {"write with a flag of another command", Writable(), Ask(kCmdWrite, 0, 1, kCmdFlagNoHole),
+     kErrInval},
     {"write with an unknown flag", Writable(), Ask(kCmdWrite, 0, 1, 1 << 5), kErrInval},
 
     {"flush", Writable(), Ask(kCmdFlush, 0, 0), kOk},
@@ -100,7 +102,10 @@ const Case kCases[] = {
     {"block status of one extent", ReadOnly(), Ask(kCmdBlockStatus, 5, 5, kCmdFlagReqOne), kOk},
     {"block status of nothing", Writable(), Ask(kCmdBlockStatus, 0, 0), kErrInval},
     {"block status beyond the end", Writable(), Ask(kCmdBlockStatus, 0, kSize + 1), kErrInval},
-    {"block status without a context", {kSize, false, true, {}}, Ask(kCmdBlockStatus, 0, 1), kErrInval},
+    {"block status without a context",
+     {kSize, false, true, {}},
+     Ask(kCmdBlockStatus, 0, 1),
+     kErrInval},
 
     {"unknown command", Writable(), Ask(8, 0, 0), kErrInval},
     {"unknown command of a read-only export", ReadOnly(), Ask(0xffff, 0, 0), kErrInval},
@@ -111,7 +116,8 @@ INSTANTIATE_TEST_SUITE_P(Table, RulesTest, testing::ValuesIn(kCases));
 
 TEST(RulesTest, OnlyWritesCarryAPayload) {
   EXPECT_EQ(PayloadBytes(Ask(kCmdWrite, 0, 77)), 77u);
-  for (const uint16_t type : {kCmdRead, kCmdTrim, kCmdWriteZeroes, kCmdCache, kCmdBlockStatus, Command{99}}) {
+  for (const uint16_t type :
+       {kCmdRead, kCmdTrim, kCmdWriteZeroes, kCmdCache, kCmdBlockStatus, Command{99}}) {
     EXPECT_EQ(PayloadBytes(Ask(type, 0, 77)), 0u) << type;
   }
   EXPECT_FALSE(PayloadIsTooLarge(Ask(kCmdWrite, 0, k32M)));

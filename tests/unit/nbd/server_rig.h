@@ -1,4 +1,5 @@
-// server_rig.h: a server over a unix socket, with disks in memory: "disk", "other", "image" (read-only), "odd", and "gate".
+// server_rig.h: a server over a unix socket, with disks in memory: "disk", "other", "image"
+// (read-only), "odd", and "gate".
 #pragma once
 
 #include <gtest/gtest.h>
@@ -65,7 +66,8 @@ class ServerTest : public testing::TestWithParam<IoBackend> {
     server();
     return TestClient::Connect(socket_path());
   }
-  TestClient ConnectTo(std::string_view name, bool structured = true, std::vector<std::string_view> contexts = {}) {
+  TestClient ConnectTo(std::string_view name, bool structured = true,
+                       std::vector<std::string_view> contexts = {}) {
     TestClient client = Connect();
     client.Go(name, structured, std::move(contexts));
     return client;

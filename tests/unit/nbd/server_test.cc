@@ -1,10 +1,12 @@
-// The life of connections, on both loops: limits, time-outs, clients that vanish, draining, and being sent away.
+// The life of connections, on both loops: limits, time-outs, clients that vanish, draining, and
+// being sent away.
 #include "nbd/server.h"
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <netinet/in.h>
 
+#include <atomic>
 #include <future>
 
 #include "server_rig.h"
@@ -17,9 +19,10 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 class ServerLifeTest : public ServerTest {};
-INSTANTIATE_TEST_SUITE_P(Loops, ServerLifeTest, testing::Values(IoBackend::kUring, IoBackend::kSync), BackendName);
+INSTANTIATE_TEST_SUITE_P(Loops, ServerLifeTest,
+                         testing::Values(IoBackend::kUring, IoBackend::kSync), BackendName);
 
-// --- Listening -------------------------------------------------------------------------------------------------------------
+// --- Listening ---
 
 TEST_P(ServerLifeTest, ServesUnixAndTcpAtOnceAndKnowsItsClients) {
   const auto uri = server().Listen("tcp:127.0.0.1:0");
@@ -36,7 +39,8 @@ TEST_P(ServerLifeTest, ServesUnixAndTcpAtOnceAndKnowsItsClients) {
   TestClient unix_client = ConnectTo("disk");
   EXPECT_EQ(tcp.Write(0, "over tcp"), kOk);
   EXPECT_EQ(unix_client.Read(0, 8), "over tcp");
-  EXPECT_THAT(exports_->users_of("disk"), Contains("unix client pid " + std::to_string(::getpid())));
+  EXPECT_THAT(exports_->users_of("disk"),
+              Contains("unix client pid " + std::to_string(::getpid())));
   EXPECT_THAT(exports_->users_of("disk"), Contains(StartsWith("tcp 127.0.0.1:")));
   tcp.SayGoodbye();
   unix_client.SayGoodbye();
@@ -57,7 +61,8 @@ TEST_P(ServerLifeTest, ClientsThatDoNotStartTransmissionLeaveNoTrace) {
       EXPECT_EQ(client.Option(kOptAbort), kRepAck);
     }
   }
-  EXPECT_TRUE(Eventually([&] { return server().connection_count() == 0 && exports_->users_of("disk").empty(); }));
+  EXPECT_TRUE(Eventually(
+      [&] { return server().connection_count() == 0 && exports_->users_of("disk").empty(); }));
 }
 
 TEST_P(ServerLifeTest, AHandshakeMayComeInOnePiece) {
@@ -65,7 +70,7 @@ TEST_P(ServerLifeTest, AHandshakeMayComeInOnePiece) {
   std::string bytes;
   WireWriter(bytes).U32(kClientFixedNewstyle | kClientNoZeroes);
   AppendOption(kOptExportName, "disk", bytes);
-  bytes += AsText(EncodeRequest({0, kCmdWrite, 5, 0, 4})) ;
+  bytes += AsText(EncodeRequest({0, kCmdWrite, 5, 0, 4}));
   bytes += "data";
   client.Say(bytes);
   EXPECT_EQ(client.Hear(18 + 10).size(), 28u);
@@ -78,7 +83,8 @@ TEST_P(ServerLifeTest, AHandshakeMayComeInOnePiece) {
 
 TEST_P(ServerLifeTest, AListOfManyExportsArrivesWhole) {
   for (int i = 0; i < 2000; ++i) {
-    exports_->Add("many-" + std::to_string(i), std::string(100, 'd'), std::make_unique<MemoryDevice>(512));
+    exports_->Add("many-" + std::to_string(i), std::string(100, 'd'),
+                  std::make_unique<MemoryDevice>(512));
   }
   TestClient client = Connect();
   client.Greet();
@@ -86,7 +92,7 @@ TEST_P(ServerLifeTest, AListOfManyExportsArrivesWhole) {
   EXPECT_EQ(client.Option(kOptGo, EncodeInfoQuery({"many-1999", {}})), kRepAck);
 }
 
-// --- Limits ----------------------------------------------------------------------------------------------------------------
+// --- Limits ---
 
 TEST_P(ServerLifeTest, OneConnectionTooManyIsClosedAndRoomIsMadeAgain) {
   options_.connections_max = 3;
@@ -121,7 +127,7 @@ TEST_P(ServerLifeTest, AHandshakeThatTakesTooLongIsEnded) {
   EXPECT_EQ(server().connection_count(), 1u);
 }
 
-// --- Clients that vanish ---------------------------------------------------------------------------------------------------
+// --- Clients that vanish ---
 
 TEST_P(ServerLifeTest, AClientThatVanishesWithRequestsUnderWayIsForgottenWhenTheyEnd) {
   CloseGate();
@@ -138,8 +144,10 @@ TEST_P(ServerLifeTest, AClientThatVanishesWithRequestsUnderWayIsForgottenWhenThe
 }
 
 TEST_P(ServerLifeTest, AClientMayVanishAnywhere) {
-  const std::string write = std::string(AsText(EncodeRequest({0, kCmdWrite, 1, 0, 100'000}))) + std::string(100'000, 'x');
-  for (const size_t said_bytes : {size_t{0}, size_t{1}, size_t{27}, size_t{28}, size_t{29}, size_t{9000}, size_t{100'027}}) {
+  const std::string write =
+      std::string(AsText(EncodeRequest({0, kCmdWrite, 1, 0, 100'000}))) + std::string(100'000, 'x');
+  for (const size_t said_bytes :
+       {size_t{0}, size_t{1}, size_t{27}, size_t{28}, size_t{29}, size_t{9000}, size_t{100'027}}) {
     TestClient client = ConnectTo("other");
     client.Say(std::string_view(write).substr(0, said_bytes));
   }
@@ -178,7 +186,7 @@ TEST_P(ServerLifeTest, AClientThatOnlyListensOnGetsAllItsAnswers) {
   EXPECT_TRUE(client.IsAtEnd());
 }
 
-// --- Being sent away -------------------------------------------------------------------------------------------------------
+// --- Being sent away ---
 
 TEST_P(ServerLifeTest, DisconnectingADiskClosesItsClientsAndNoOthers) {
   TestClient gone = ConnectTo("disk");
@@ -206,12 +214,13 @@ TEST_P(ServerLifeTest, DisconnectingEndsAClientThatTakesNoAnswers) {
   TestClient client = ConnectTo("disk");
   for (int i = 0; i < 64; ++i) client.Ask(kCmdRead, 0, kMiB, kCmdFlagDf);
   TestClient other = ConnectTo("disk");
-  for (int i = 0; i < 100; ++i) EXPECT_EQ(other.Read(0, 4096).size(), 4096u);  // is served all the while
+  for (int i = 0; i < 100; ++i)
+    EXPECT_EQ(other.Read(0, 4096).size(), 4096u);  // is served all the while
   exports_->Disconnect("disk");
   EXPECT_TRUE(Eventually([&] { return server().connection_count() == 0; }));
 }
 
-// --- Draining --------------------------------------------------------------------------------------------------------------
+// --- Draining ---
 
 TEST_P(ServerLifeTest, DrainAnswersWhatWasStartedThenCloses) {
   CloseGate();
@@ -237,7 +246,8 @@ TEST_P(ServerLifeTest, DrainEndsIdleClientsAndHandshakesAtOnce) {
   EXPECT_LT(std::chrono::steady_clock::now() - before, 5s);
   EXPECT_TRUE(idle.IsAtEnd());
   EXPECT_TRUE(shaking_hands.IsAtEnd());
-  EXPECT_THAT(server().Listen("unix:" + (directory_ / "late")), IsCode(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(server().Listen("unix:" + (directory_ / "late")),
+              IsCode(absl::StatusCode::kUnavailable));
 }
 
 TEST_P(ServerLifeTest, DrainCutsWhatDoesNotEndInTime) {
@@ -259,7 +269,8 @@ TEST_P(ServerLifeTest, DrainCutsAClientThatTakesNoAnswers) {
   EXPECT_EQ(server().connection_count(), 0u);
 }
 
-// Under a stream of writes: each that was answered is on the disk, and no answer is cut in the middle.
+// Under a stream of writes: each that was answered is on the disk, and no answer is cut in the
+// middle.
 TEST_P(ServerLifeTest, DrainLosesNoAnsweredWrite) {
   for (int round = 0; round < 10; ++round) {
     StartServer();
@@ -272,6 +283,7 @@ TEST_P(ServerLifeTest, DrainLosesNoAnsweredWrite) {
       }
     });
     std::vector<uint64_t> answered;
+    std::atomic<bool> is_under_way = false;
     std::thread receiver([&] {
       for (;;) {
         const std::string reply = client.Hear(16);
@@ -280,9 +292,11 @@ TEST_P(ServerLifeTest, DrainLosesNoAnsweredWrite) {
         ASSERT_TRUE(decoded) << reply.size();
         ASSERT_EQ(decoded->error, kOk);
         answered.push_back(decoded->cookie);
+        is_under_way = true;
       }
     });
-    std::this_thread::sleep_for(std::chrono::milliseconds(5 + 3 * round));
+    EXPECT_TRUE(Eventually([&] { return is_under_way.load(); }));
+    std::this_thread::sleep_for(std::chrono::milliseconds(3 * round));
     EXPECT_OK(server().Drain(10s));
     sender.join();
     receiver.join();
@@ -307,7 +321,7 @@ TEST_P(ServerLifeTest, AServerMayGoWhileClientsAreConnected) {
   EXPECT_EQ(ConnectTo("disk").Read(0, 1).size(), 1u);  // another takes its place
 }
 
-// --- Streams instead of sockets --------------------------------------------------------------------------------------------
+// --- Streams instead of sockets ---
 
 TEST_P(ServerLifeTest, ServesOneClientOnAPairOfPipesAndEndsWithIt) {
   int to_server[2], from_server[2];

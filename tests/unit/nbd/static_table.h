@@ -21,8 +21,10 @@ class StaticTable : public ExportTable {
     int opened_count = 0;
   };
 
-  void Add(const std::string& name, const std::string& description, uint64_t size_bytes, bool read_only = false) {
-    disks_.emplace(name, std::make_unique<Disk>(Disk{name, description, MemoryDevice(size_bytes, read_only)}));
+  void Add(const std::string& name, const std::string& description, uint64_t size_bytes,
+           bool read_only = false) {
+    disks_.emplace(
+        name, std::make_unique<Disk>(Disk{name, description, MemoryDevice(size_bytes, read_only)}));
   }
   Disk& disk(const std::string& name) { return *disks_.at(name); }
   void FailWith(absl::Status failure) { failure_ = std::move(failure); }
@@ -35,7 +37,8 @@ class StaticTable : public ExportTable {
     return entries;
   }
 
-  absl::StatusOr<std::shared_ptr<OpenExport>> Open(std::string_view name, std::string_view client) override {
+  absl::StatusOr<std::shared_ptr<OpenExport>> Open(std::string_view name,
+                                                   std::string_view client) override {
     last_client_ = client;
     if (!failure_.ok()) return failure_;
     const auto found = disks_.find(std::string(name));

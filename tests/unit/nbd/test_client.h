@@ -1,5 +1,5 @@
-// test_client.h: an NBD client that blocks, says exactly what a test wants said, and fails the test when the server is silent for
-// ten seconds.
+// test_client.h: an NBD client that blocks, says exactly what a test wants said, and fails the test
+// when the server is silent for ten seconds.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -37,7 +37,8 @@ class TestClient {
     std::vector<std::pair<uint16_t, std::string>> chunks;  // type and payload
   };
 
-  explicit TestClient(UniqueFd in, UniqueFd out = UniqueFd()) : in_(std::move(in)), out_(std::move(out)) {
+  explicit TestClient(UniqueFd in, UniqueFd out = UniqueFd())
+      : in_(std::move(in)), out_(std::move(out)) {
     const timeval patience{10, 0};
     ::setsockopt(in_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
   }
@@ -47,7 +48,8 @@ class TestClient {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
-    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0) << path;
+    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0)
+        << path;
     return TestClient(std::move(fd));
   }
 
@@ -64,8 +66,8 @@ class TestClient {
   bool Say(std::string_view bytes) {
     const int fd = out_.valid() ? out_.get() : in_.get();
     while (!bytes.empty()) {
-      const ssize_t said =
-          out_.valid() ? ::write(fd, bytes.data(), bytes.size()) : ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      const ssize_t said = out_.valid() ? ::write(fd, bytes.data(), bytes.size())
+                                        : ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (said < 0 && errno == EINTR) continue;
       if (said <= 0) return false;
       bytes.remove_prefix(static_cast<size_t>(said));
@@ -115,7 +117,8 @@ class TestClient {
     }
   }
   // The whole handshake, from the greeting on.
-  TestClient& Go(std::string_view name, bool structured = true, std::vector<std::string_view> contexts = {}) {
+  TestClient& Go(std::string_view name, bool structured = true,
+                 std::vector<std::string_view> contexts = {}) {
     Greet();
     structured_ = structured;
     if (structured) {
@@ -134,7 +137,8 @@ class TestClient {
   // --- Requests ---
 
   // Sends it without waiting; its cookie.
-  uint64_t Ask(uint16_t type, uint64_t offset_bytes, uint32_t length_bytes, uint16_t flags = 0, std::string_view payload = {}) {
+  uint64_t Ask(uint16_t type, uint64_t offset_bytes, uint32_t length_bytes, uint16_t flags = 0,
+               std::string_view payload = {}) {
     const Request request{flags, type, next_cookie_++, offset_bytes, length_bytes};
     requests_[request.cookie] = request;
     std::string bytes(AsText(EncodeRequest(request)));
@@ -146,7 +150,8 @@ class TestClient {
     return Ask(kCmdWrite, offset_bytes, static_cast<uint32_t>(data.size()), flags, data);
   }
 
-  // The next whole answer; cookie 0 at the end of the stream. Answers whose chunks are mixed with others' are put together.
+  // The next whole answer; cookie 0 at the end of the stream. Answers whose chunks are mixed with
+  // others' are put together.
   Answer Next() {
     for (;;) {
       const std::string magic = Hear(4);
@@ -157,7 +162,8 @@ class TestClient {
       if (TakeChunk(magic, answer)) return answer;
     }
   }
-  Answer AskAndWait(uint16_t type, uint64_t offset_bytes, uint32_t length_bytes, uint16_t flags = 0) {
+  Answer AskAndWait(uint16_t type, uint64_t offset_bytes, uint32_t length_bytes,
+                    uint16_t flags = 0) {
     const uint64_t cookie = Ask(type, offset_bytes, length_bytes, flags);
     Answer answer = Next();
     EXPECT_EQ(answer.cookie, cookie);
@@ -187,7 +193,8 @@ class TestClient {
     Answer answer;
     answer.cookie = reply->cookie;
     answer.error = reply->error;
-    const auto request = requests_.find(reply->cookie);  // not there: a test that said its own bytes
+    const auto request =
+        requests_.find(reply->cookie);  // not there: a test that said its own bytes
     if (request != requests_.end() && request->second.type == kCmdRead) {
       EXPECT_FALSE(structured_) << "a simple reply to a read";
       if (reply->error == kOk) answer.data = Hear(request->second.length_bytes);
@@ -222,10 +229,12 @@ class TestClient {
       answer.error = LoadBig<uint32_t>(payload.data());
       answer.message = payload.substr(6);
     } else if (chunk.type == kChunkOffsetData) {
-      answer.data.replace(LoadBig<uint64_t>(payload.data()) - request.offset_bytes, payload.size() - 8, payload.substr(8));
+      answer.data.replace(LoadBig<uint64_t>(payload.data()) - request.offset_bytes,
+                          payload.size() - 8, payload.substr(8));
     } else if (chunk.type == kChunkOffsetHole) {
       const uint32_t hole_bytes = LoadBig<uint32_t>(payload.data() + 8);
-      answer.data.replace(LoadBig<uint64_t>(payload.data()) - request.offset_bytes, hole_bytes, std::string(hole_bytes, '\0'));
+      answer.data.replace(LoadBig<uint64_t>(payload.data()) - request.offset_bytes, hole_bytes,
+                          std::string(hole_bytes, '\0'));
     }
   }
 

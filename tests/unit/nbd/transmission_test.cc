@@ -1,4 +1,5 @@
-// The transmission phase over a real socket, on both loops: commands, pipelining, limits, and clients that misbehave.
+// The transmission phase over a real socket, on both loops: commands, pipelining, limits, and
+// clients that misbehave.
 #include <gmock/gmock.h>
 
 #include <random>
@@ -14,7 +15,8 @@ namespace {
 using testing::HasSubstr;
 
 class TransmissionTest : public ServerTest {};
-INSTANTIATE_TEST_SUITE_P(Loops, TransmissionTest, testing::Values(IoBackend::kUring, IoBackend::kSync), BackendName);
+INSTANTIATE_TEST_SUITE_P(Loops, TransmissionTest,
+                         testing::Values(IoBackend::kUring, IoBackend::kSync), BackendName);
 
 std::string Pattern(size_t size, unsigned seed) {
   std::mt19937_64 random(seed);
@@ -23,7 +25,7 @@ std::string Pattern(size_t size, unsigned seed) {
   return pattern;
 }
 
-// --- Commands --------------------------------------------------------------------------------------------------------------
+// --- Commands ---
 
 TEST_P(TransmissionTest, ReadsBackWhatWasWrittenAtAnyOffset) {
   for (const bool structured : {false, true}) {
@@ -107,7 +109,8 @@ std::vector<StatusExtent> Extents(const std::string& payload, uint32_t context_i
   std::vector<StatusExtent> extents;
   EXPECT_EQ(LoadBig<uint32_t>(payload.data()), context_id);
   for (size_t at = 4; at + 8 <= payload.size(); at += 8) {
-    extents.push_back({LoadBig<uint32_t>(payload.data() + at), LoadBig<uint32_t>(payload.data() + at + 4)});
+    extents.push_back(
+        {LoadBig<uint32_t>(payload.data() + at), LoadBig<uint32_t>(payload.data() + at + 4)});
   }
   return extents;
 }
@@ -118,8 +121,10 @@ TEST_P(TransmissionTest, BlockStatusAnswersEveryChosenContext) {
   const auto answer = client.AskAndWait(kCmdBlockStatus, 4096, 65536);
   ASSERT_EQ(answer.chunks.size(), 2u);
   using E = StatusExtent;
-  EXPECT_EQ(Extents(answer.chunks[0].second, 1), (std::vector<E>{{4096, 3}, {4096, 0}, {57344, 3}}));
-  EXPECT_EQ(Extents(answer.chunks[1].second, 2), (std::vector<E>{{4096, 0}, {4096, 1}, {57344, 0}}));
+  EXPECT_EQ(Extents(answer.chunks[0].second, 1),
+            (std::vector<E>{{4096, 3}, {4096, 0}, {57344, 3}}));
+  EXPECT_EQ(Extents(answer.chunks[1].second, 2),
+            (std::vector<E>{{4096, 0}, {4096, 1}, {57344, 0}}));
   const auto one = client.AskAndWait(kCmdBlockStatus, 4097, 65536, kCmdFlagReqOne);
   ASSERT_EQ(one.chunks.size(), 2u);
   EXPECT_EQ(Extents(one.chunks[0].second, 1), (std::vector<E>{{4095, 3}}));
@@ -133,7 +138,7 @@ TEST_P(TransmissionTest, BlockStatusOfOneContextIsOneChunk) {
   EXPECT_EQ(Extents(answer.chunks[0].second, 2), (std::vector<StatusExtent>{{kDiskBytes, 0}}));
 }
 
-// --- Errors ----------------------------------------------------------------------------------------------------------------
+// --- Errors ---
 
 TEST_P(TransmissionTest, ARefusedWriteLeavesTheStreamInSync) {
   for (const bool structured : {false, true}) {
@@ -158,7 +163,8 @@ TEST_P(TransmissionTest, StructuredErrorsSayWhy) {
 }
 
 TEST_P(TransmissionTest, AFailingDeviceFailsTheRequestAndNotTheConnection) {
-  OnGateLoop([gate = gate_] { gate->FailWith(DataLoss("block 7 of layer 12 failed its checksum")); });
+  OnGateLoop(
+      [gate = gate_] { gate->FailWith(DataLoss("block 7 of layer 12 failed its checksum")); });
   TestClient client = ConnectTo("gate", true, {"base:allocation"});
   for (const uint32_t length_bytes : {512u, 100'000u}) {
     const auto answer = client.AskAndWait(kCmdRead, 0, length_bytes);
@@ -219,7 +225,7 @@ TEST_P(TransmissionTest, WhatWasAskedBeforeABadRequestIsStillAnswered) {
   EXPECT_TRUE(client.IsAtEnd());
 }
 
-// --- Many at a time --------------------------------------------------------------------------------------------------------
+// --- Many at a time ---
 
 TEST_P(TransmissionTest, AnswersAThousandRequestsSentWithoutWaiting) {
   TestClient client = ConnectTo("disk");
@@ -228,7 +234,8 @@ TEST_P(TransmissionTest, AnswersAThousandRequestsSentWithoutWaiting) {
   for (uint64_t cookie = 1; cookie <= 1000; ++cookie) {
     const bool is_flush = cookie % 10 == 0;
     asked.insert(cookie);
-    bytes += AsText(EncodeRequest({0, is_flush ? kCmdFlush : kCmdTrim, cookie, 0, is_flush ? 0u : 512u}));
+    bytes += AsText(
+        EncodeRequest({0, is_flush ? kCmdFlush : kCmdTrim, cookie, 0, is_flush ? 0u : 512u}));
   }
   std::thread sender([&] { client.Say(bytes); });
   std::set<uint64_t> answered;
@@ -246,8 +253,10 @@ TEST_P(TransmissionTest, PipelinedWritesOfAllSizesLandWhereTheyBelong) {
     int count = 0;
     std::thread receiver;
     for (; count < 400; ++count) {
-      constexpr size_t kSizes[] = {1, 511, 512, 4096, 8164, 8192, 8193, 32'740, 32'768, 100'000, 300'000};
-      const std::string data = Pattern(kSizes[random() % std::size(kSizes)], static_cast<unsigned>(random()));
+      constexpr size_t kSizes[] = {1,    511,    512,    4096,    8164,   8192,
+                                   8193, 32'740, 32'768, 100'000, 300'000};
+      const std::string data =
+          Pattern(kSizes[random() % std::size(kSizes)], static_cast<unsigned>(random()));
       const uint64_t offset_bytes = random() % (kDiskBytes - data.size());
       model.replace(offset_bytes, data.size(), data);
       bytes += AsText(EncodeRequest({0, kCmdWrite, static_cast<uint64_t>(count + 1), offset_bytes,
@@ -298,7 +307,8 @@ TEST_P(TransmissionTest, NoMoreBytesAreHeldThanAllowedButForOneRequest) {
   CloseGate();
   TestClient client = ConnectTo("gate");
   std::thread sender([&] {
-    for (int i = 0; i < 5; ++i) client.AskWrite(4096, std::string(400 * kKiB, static_cast<char>('a' + i)));
+    for (int i = 0; i < 5; ++i)
+      client.AskWrite(4096, std::string(400 * kKiB, static_cast<char>('a' + i)));
     client.AskWrite(0, std::string(4 * kMiB, 'z'));
   });
   EXPECT_TRUE(Eventually([&] { return gate_->waiting_count() == 2; }));
@@ -308,6 +318,35 @@ TEST_P(TransmissionTest, NoMoreBytesAreHeldThanAllowedButForOneRequest) {
   for (int i = 0; i < 6; ++i) EXPECT_EQ(client.Next().error, kOk);
   sender.join();
   EXPECT_EQ(client.Read(4 * kMiB - 1, 1), "z");
+}
+
+TEST_P(TransmissionTest, ClientsOfOneThreadShareABudgetAndEachHasOneRequest) {
+  options_.session.thread_bytes_max = 1 * kMiB;
+  CloseGate();
+  std::vector<TestClient> clients;
+  for (int i = 0; i < 4; ++i) clients.push_back(ConnectTo("gate"));
+  for (TestClient& client : clients) {
+    for (int i = 0; i < 4; ++i) client.Ask(kCmdRead, 4096, 600 * kKiB, kCmdFlagDf);
+  }
+  ASSERT_TRUE(Eventually([&] { return gate_->waiting_count() == 4; }));
+  std::this_thread::sleep_for(50ms);
+  EXPECT_EQ(gate_->waiting_count(), 4);  // one each; the budget is long passed
+  OpenGate();
+  for (int i = 0; i < 4; ++i) {
+    for (TestClient& client : clients) EXPECT_EQ(client.Next().error, kOk);
+  }
+}
+
+TEST_P(TransmissionTest, AClientThatWaitsForTheSharedBudgetCanBeSentAway) {
+  options_.session.thread_bytes_max = 1 * kMiB;
+  CloseGate();
+  TestClient client = ConnectTo("gate");
+  for (int i = 0; i < 4; ++i) client.Ask(kCmdRead, 4096, 600 * kKiB, kCmdFlagDf);
+  ASSERT_TRUE(Eventually([&] { return gate_->waiting_count() == 1; }));
+  exports_->Disconnect("gate");
+  EXPECT_TRUE(client.IsAtEnd());
+  OpenGate();
+  EXPECT_TRUE(Eventually([&] { return server().connection_count() == 0; }));
 }
 
 TEST_P(TransmissionTest, AnIdleConnectionHoldsLittleMemory) {
@@ -326,10 +365,11 @@ TEST_P(TransmissionTest, AnIdleConnectionHoldsLittleMemory) {
     }
   };
   IoLoop& loop = exports_->loop_of("disk");
-  EXPECT_TRUE(Eventually([&] { return RunOn(loop, Look::At()) <= clients.size() * 8 * kKiB; })) << RunOn(loop, Look::At());
+  EXPECT_TRUE(Eventually([&] { return RunOn(loop, Look::At()) <= clients.size() * 8 * kKiB; }))
+      << RunOn(loop, Look::At());
 }
 
-// --- Several connections ---------------------------------------------------------------------------------------------------
+// --- Several connections ---
 
 TEST_P(TransmissionTest, WhatOneConnectionWroteTheOtherReads) {
   TestClient a = ConnectTo("disk");
@@ -358,7 +398,8 @@ TEST_P(TransmissionTest, ManyConnectionsToManyDisksDoNotMixUp) {
       TestClient client = ConnectTo(t % 2 ? "disk" : "other", t % 3 == 0);
       const std::string mine(5000, static_cast<char>('a' + t));
       for (int i = 0; i < 300; ++i) {
-        const uint64_t offset_bytes = static_cast<uint64_t>(t) * kMiB + static_cast<uint64_t>(i) * 3000;
+        const uint64_t offset_bytes =
+            static_cast<uint64_t>(t) * kMiB + static_cast<uint64_t>(i) * 3000;
         client.Write(offset_bytes, mine);
         ASSERT_TRUE(client.Read(offset_bytes, 5000) == mine) << offset_bytes;
       }
