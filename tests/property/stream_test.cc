@@ -87,7 +87,9 @@ class StreamTest : public IoRigTest {
     ASSERT_OK(Run(stack_->Open()));
   }
   void TearDown() override {
-    if (stack_ && stack_->is_open()) EXPECT_OK(Run(stack_->Close()));
+    if (stack_ && stack_->is_open()) {
+      EXPECT_OK(Run(stack_->Close()));
+    }
     stack_.reset();
   }
 
@@ -146,7 +148,9 @@ class StreamTest : public IoRigTest {
     ASSERT_GE(extents->size(), 1u);
     ASSERT_LE(extents->size(), extents_max);
     const uint64_t end = extents->back().offset_bytes + extents->back().length_bytes;
-    if (extents->size() < extents_max) ASSERT_EQ(end, range.offset + range.length);
+    if (extents->size() < extents_max) {
+      ASSERT_EQ(end, range.offset + range.length);
+    }
     ASSERT_EQ(model_->CheckMap(range.offset, range.length, *extents), "");
   }
   void CheckAll() {
@@ -259,11 +263,16 @@ class StreamTest : public IoRigTest {
     if (dice < 540) return WriteZeroes();
     if (dice < 800) return CheckRead(RandomRange());
     if (dice < 880) return CheckMap();
-    if (dice < 930) return ASSERT_OK(Run(device().Flush()));
-    if (dice < 940 && device().has_overlay()) return ASSERT_OK(Run(CheckpointNow()));
+    if (dice < 930) return Flush();
+    if (dice < 940) return Checkpoint();
     if (dice < 955) return CheckLayers();
     if (dice < 970) return Reopen();
     ChangeLayers();
+  }
+  void Flush() { ASSERT_OK(Run(device().Flush())); }
+  void Checkpoint() {
+    if (!device().has_overlay()) return;
+    ASSERT_OK(Run(CheckpointNow()));
   }
   Task<absl::Status> CheckpointNow() { co_return co_await device().overlay()->Checkpoint(); }
 
