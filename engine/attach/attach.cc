@@ -70,7 +70,7 @@ absl::StatusOr<Attachment> Plan(const AttachRequest& request) {
   plan.mount = request.mount_dir;
   plan.read_only = request.read_only || info.read_only;
   plan.size_bytes = info.size_bytes;
-  plan.identity = info.description;
+  plan.identity = info.identity;
   plan.backend_id = NewBackendId(request);
   plan.connections = info.multi_conn ? std::clamp(request.connections, 0, kConnectionsMax) : 1;
   plan.dead_server_timeout_s = request.dead_server_timeout_s;

@@ -138,8 +138,9 @@ void OnSync(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) {
 
 void OnFlush(fuse_req_t request, fuse_ino_t, fuse_file_info*) { fuse_reply_err(request, 0); }
 
-// A loop device turns discards and write-zeroes into these. Both promise zeros to the reader, which NBD's trim does not:
-// so both are write-zeroes on the wire, and only what a punched hole may do besides, giving up its space, sets them apart.
+// A loop device turns discards and write-zeroes into these. Both promise zeros to the reader, which NBD's trim does not: so both
+// are write-zeroes on the wire, with leave to make a hole of it. A zeroed range that asks to keep its space gets no more than
+// that either: the disk is a thin one, and mkfs.ext4 would have its whole journal stored as zeros.
 void OnFallocate(fuse_req_t request, fuse_ino_t, int mode, off_t offset, off_t length, fuse_file_info*) {
   const bool punch = mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
   const bool zero = (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE;
@@ -150,7 +151,7 @@ void OnFallocate(fuse_req_t request, fuse_ino_t, int mode, off_t offset, off_t l
   const Served& served = ServedOf(request);
   const uint64_t inside = Clip(served, offset, static_cast<uint64_t>(length));
   const absl::Status status = served.pool->Run([&](NbdClient& client) {
-    return client.Zero(static_cast<uint64_t>(offset), inside, /*no_hole=*/zero);
+    return client.Zero(static_cast<uint64_t>(offset), inside);
   });
   fuse_reply_err(request, ErrnoOf(status));
 }

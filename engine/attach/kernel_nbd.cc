@@ -57,7 +57,7 @@ absl::StatusOr<Connections> OpenConnections(const Attachment& attachment, int wa
     COWL_ASSIGN_OR_RETURN(const std::unique_ptr<NbdClient> client,
                           NbdClient::Connect(attachment.socket_path, attachment.export_name, kHandshakeMsMax));
     connections.info = client->info();
-    if (connections.info.description != attachment.identity) {
+    if (connections.info.identity != attachment.identity) {
       return FailedPrecondition("export " + attachment.export_name + " is now another disk than the one attached as " +
                                 attachment.device + "; detach that with --force");
     }

@@ -39,6 +39,12 @@ std::string LastError() {
 
 }  // namespace
 
+std::string IdentityOf(std::string_view description) {
+  constexpr std::string_view kMark = ", id ";
+  const size_t at = description.rfind(kMark);
+  return at == std::string_view::npos ? std::string() : std::string(description.substr(at + kMark.size()));
+}
+
 absl::StatusOr<std::unique_ptr<NbdClient>> NbdClient::Connect(const std::string& socket_path,
                                                               const std::string& export_name,
                                                               int timeout_ms) {
@@ -91,7 +97,7 @@ absl::Status NbdClient::LearnInfo() {
   if (nbd_can_trim(handle_) == 1) info_.flags |= kSendTrim;
   if (nbd_can_zero(handle_) == 1) info_.flags |= kSendWriteZeroes;
   if (char* text = nbd_get_export_description(handle_); text != nullptr) {
-    info_.description = text;
+    info_.identity = IdentityOf(text);
     free(text);
   }
   return absl::OkStatus();
@@ -143,13 +149,11 @@ absl::Status NbdClient::Flush() {
   return nbd_flush(handle_, 0) == 0 ? absl::OkStatus() : RequestError("flush");
 }
 
-absl::Status NbdClient::Zero(uint64_t offset_bytes, uint64_t length_bytes, bool no_hole) {
+absl::Status NbdClient::Zero(uint64_t offset_bytes, uint64_t length_bytes) {
   if ((info_.flags & kSendWriteZeroes) == 0) return ErrnoStatus(EOPNOTSUPP, "write zeroes", where_);
   while (length_bytes > 0) {
     const uint64_t n = std::min(length_bytes, kZeroBytesMax);
-    if (nbd_zero(handle_, n, offset_bytes, no_hole ? LIBNBD_CMD_FLAG_NO_HOLE : 0) != 0) {
-      return RequestError("write zeroes");
-    }
+    if (nbd_zero(handle_, n, offset_bytes, 0) != 0) return RequestError("write zeroes");
     length_bytes -= n;
     offset_bytes += n;
   }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -24,8 +25,11 @@ struct ExportInfo {
   uint16_t flags = 0;  // the protocol's transmission flags
   bool read_only = false;
   bool multi_conn = false;
-  std::string description;
+  std::string identity;  // what must be the same when a disk comes back; empty: the server tells nothing of the kind
 };
+
+// Pure: cowl's server ends an export's description in "id ..."; of others' descriptions nothing is known to stay.
+std::string IdentityOf(std::string_view description);
 
 class NbdClient {
  public:
@@ -46,8 +50,8 @@ class NbdClient {
   absl::Status Read(uint64_t offset_bytes, std::span<std::byte> into);
   absl::Status Write(uint64_t offset_bytes, std::span<const std::byte> from);
   absl::Status Flush();
-  // The range reads as zeros afterwards; `no_hole`: and keeps its space.
-  absl::Status Zero(uint64_t offset_bytes, uint64_t length_bytes, bool no_hole);
+  // The range reads as zeros afterwards, and may give up its space.
+  absl::Status Zero(uint64_t offset_bytes, uint64_t length_bytes);
 
  private:
   NbdClient(nbd_handle* handle, std::string where) : handle_(handle), where_(std::move(where)) {}

@@ -110,7 +110,7 @@ absl::StatusOr<std::unique_ptr<NbdClient>> NbdPool::ConnectOnce() {
   absl::StatusOr<std::unique_ptr<NbdClient>> client =
       NbdClient::Connect(options_.socket_path, options_.export_name, kHandshakeMsMax);
   if (!client.ok()) return client.status();
-  if ((*client)->info().description != options_.identity) {
+  if ((*client)->info().identity != options_.identity) {
     return FailedPrecondition("export " + options_.export_name + " is now another disk than the one attached");
   }
   return client;

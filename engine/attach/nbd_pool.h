@@ -20,7 +20,7 @@ namespace cowl {
 struct PoolOptions {
   std::string socket_path;
   std::string export_name;
-  std::string identity;  // the description the export must have, always
+  std::string identity;  // what the export must say of itself, always
   int connections = 1;
   std::chrono::milliseconds dead_server_timeout{0};
 };

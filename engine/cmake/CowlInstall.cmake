@@ -18,5 +18,7 @@ write_basic_package_version_file("${CMAKE_BINARY_DIR}/cowlConfigVersion.cmake" C
 install(FILES "${CMAKE_BINARY_DIR}/cowlConfig.cmake" "${CMAKE_BINARY_DIR}/cowlConfigVersion.cmake"
         DESTINATION "${CMAKE_INSTALL_LIBDIR}/cmake/cowl")
 
+# Relative, so that an installation can be moved.
+file(RELATIVE_PATH COWL_PC_TO_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file("${CMAKE_CURRENT_LIST_DIR}/cowl.pc.in" "${CMAKE_BINARY_DIR}/cowl.pc" @ONLY)
 install(FILES "${CMAKE_BINARY_DIR}/cowl.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

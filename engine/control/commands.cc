@@ -261,7 +261,7 @@ constexpr Command kCommands[] = {
     {"map", true, Map},
     {"diff", true, Diff},
     {"check", true, Check},
-    {"check_free", true, CheckFree},
+    {"check_free", false, CheckFree},
     {"create", false, Create},
     {"create_empty", false, CreateEmpty},
     {"volume create", false, CreateVolume},

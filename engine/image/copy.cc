@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/status.h"
 #include "base/units.h"
 
@@ -31,6 +32,19 @@ uint64_t SkippableBytes(const SourceRun& run, uint64_t offset_bytes, uint64_t si
 absl::Status Report(const Progress& progress, uint64_t done_bytes, uint64_t total_bytes) {
   if (progress == nullptr || progress(done_bytes, total_bytes)) return absl::OkStatus();
   return absl::CancelledError("stopped before it was complete; nothing was kept");
+}
+
+absl::Status ForEachDataRun(
+    std::span<const std::byte> run,
+    const std::function<absl::Status(size_t at, std::span<const std::byte> data)>& write) {
+  size_t begin = 0;  // [begin, at) is data that is not written yet
+  for (size_t at = 0; at < run.size(); at += kBlockBytes) {
+    const size_t length = std::min<size_t>(kBlockBytes, run.size() - at);
+    if (!IsZero(run.subspan(at, length))) continue;
+    if (at > begin) COWL_RETURN_IF_ERROR(write(begin, run.subspan(begin, at - begin)));
+    begin = at + length;
+  }
+  return begin < run.size() ? write(begin, run.subspan(begin)) : absl::OkStatus();
 }
 
 absl::Status CopyBlocks(BlockSource& source, BlockSink& sink, const Progress& progress) {

@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include "image/frozen_source.h"
 #include "image/output_file.h"
+#include "image/qcow2.h"
 #include "image/raw_output.h"
 
 namespace cowl {
@@ -21,8 +22,8 @@ absl::Status Export(const ExportOptions& options) {
   COWL_ASSIGN_OR_RETURN(const std::unique_ptr<OutputFile> file,
                         OutputFile::Create(options.path, options.force));
   COWL_ASSIGN_OR_RETURN(const std::unique_ptr<BlockSource> source, OpenFrozenView(options.view));
-  if (options.format == ExportFormat::kQcow2) return Unimplemented("qcow2: not yet");
-  COWL_RETURN_IF_ERROR(WriteRawFile(*source, file->fd(), options.path, options.progress));
+  const auto write = options.format == ExportFormat::kQcow2 ? WriteQcow2File : WriteRawFile;
+  COWL_RETURN_IF_ERROR(write(*source, file->fd(), options.path, options.progress));
   return file->Commit();
 }
 

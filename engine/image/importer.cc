@@ -14,6 +14,7 @@
 #include "base/units.h"
 #include "image/copy.h"
 #include "image/directory_importer.h"
+#include "image/qcow2.h"
 #include "image/raw_source.h"
 
 namespace cowl {
@@ -79,9 +80,8 @@ absl::StatusOr<UniqueFd> OpenSource(const ImportSourceOptions& options) {
   return fd;
 }
 
-absl::StatusOr<std::unique_ptr<Importer>> OpenRaw(const ImportSourceOptions& options, UniqueFd fd) {
-  COWL_ASSIGN_OR_RETURN(std::unique_ptr<RawSource> source,
-                        RawSource::Open(std::move(fd), options.name));
+absl::StatusOr<std::unique_ptr<Importer>> MakeCopy(const ImportSourceOptions& options,
+                                                   std::unique_ptr<BlockSource> source) {
   COWL_ASSIGN_OR_RETURN(const uint64_t size_bytes, DiskSize(options, source->size_bytes()));
   return std::make_unique<CopyImporter>(std::move(source), size_bytes);
 }
@@ -128,11 +128,17 @@ absl::StatusOr<std::unique_ptr<Importer>> OpenImporter(const ImportSourceOptions
   }
   if (is_directory)
     return InvalidArgument(absl::StrCat(options.name, " is a directory, not a disk file"));
-  if (options.format == ImportFormat::kQcow2) return Unimplemented("qcow2: not yet");
+  if (options.format == ImportFormat::kQcow2) {
+    COWL_ASSIGN_OR_RETURN(std::unique_ptr<BlockSource> source,
+                          OpenQcow2(std::move(fd), options.name, progress));
+    return MakeCopy(options, std::move(source));
+  }
   if (options.format == ImportFormat::kAuto && S_ISREG(st.st_mode)) {
     COWL_RETURN_IF_ERROR(RefuseArchive(fd.get(), options.name));
   }
-  return OpenRaw(options, std::move(fd));
+  COWL_ASSIGN_OR_RETURN(std::unique_ptr<BlockSource> source,
+                        RawSource::Open(std::move(fd), options.name));
+  return MakeCopy(options, std::move(source));
 }
 
 }  // namespace cowl

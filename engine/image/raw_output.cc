@@ -9,7 +9,6 @@
 #include <ctime>
 #include <vector>
 
-#include "base/bytes.h"
 #include "base/status.h"
 #include "base/units.h"
 #include "image/copy.h"
@@ -37,19 +36,6 @@ absl::Status WriteOn(int fd, std::span<const std::byte> from, const std::string&
     from = from.subspan(static_cast<size_t>(put));
   }
   return absl::OkStatus();
-}
-
-// Writes `run` without its blocks of zeros.
-absl::Status WriteSparse(int fd, uint64_t offset_bytes, std::span<const std::byte> run,
-                         const std::string& name) {
-  size_t begin = 0;  // [begin, at) is data that is not written yet
-  for (size_t at = 0; at < run.size(); at += kBlockBytes) {
-    const size_t length = std::min<size_t>(kBlockBytes, run.size() - at);
-    if (!IsZero(run.subspan(at, length))) continue;
-    COWL_RETURN_IF_ERROR(WriteAt(fd, offset_bytes + begin, run.subspan(begin, at - begin), name));
-    begin = at + length;
-  }
-  return WriteAt(fd, offset_bytes + begin, run.subspan(begin), name);
 }
 
 // While it lives, a write to a pipe nobody reads gives EPIPE to this thread and no signal to the
@@ -92,7 +78,9 @@ absl::Status WriteRawFile(BlockSource& source, int fd, const std::string& name,
     }
     const std::span<std::byte> part(buffer.data(), std::min(run.length_bytes, kCopyRunBytes));
     COWL_RETURN_IF_ERROR(source.Read(offset, part));
-    COWL_RETURN_IF_ERROR(WriteSparse(fd, offset, part, name));
+    COWL_RETURN_IF_ERROR(ForEachDataRun(part, [&](size_t at, std::span<const std::byte> data) {
+      return WriteAt(fd, offset + at, data, name);
+    }));
     offset += part.size();
   }
   return Report(progress, size, size);

@@ -113,9 +113,14 @@ T RunOn(Loop& loop, Task<T> task) {
   } shared;
   struct Body {
     static Task<void> Run(Task<T> task, Shared* shared) {
-      T result = co_await task;
+      std::optional<T> result;
+      {
+        // The frame goes, with all that it was given, before the caller is told: it may end what that refers to.
+        Task<T> running = std::move(task);
+        result.emplace(co_await running);
+      }
       std::lock_guard lock(shared->mutex);
-      shared->result.emplace(std::move(result));
+      shared->result = std::move(result);
       shared->done.notify_one();
     }
   };

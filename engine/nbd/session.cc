@@ -12,10 +12,10 @@
 namespace cowl::nbd {
 namespace {
 
-// One receive takes up to this many bytes: a thousand reads, or seven writes of a block.
-constexpr size_t kReceiveBytes = 32 * kKiB;
-// While nothing is in flight: what an idle connection costs. Holds a write of a block.
-constexpr size_t kIdleReceiveBytes = 8 * kKiB;
+// One receive takes this many bytes, or up to the larger number where clients fill the smaller: 290 reads or a write of a block, and
+// seven of these. A pending receive keeps its memory, so this is also what an idle connection costs.
+constexpr size_t kReceiveBytesMin = 8 * kKiB;
+constexpr size_t kReceiveBytesMax = 32 * kKiB;
 // A payload up to this size that has arrived in part is received on into the shared block; a larger one gets memory of its own.
 constexpr size_t kSharedPayloadBytesMax = 8 * kKiB;
 // One send takes the answers that fit in this many pieces (the kernel's limit is 1024; a read with holes may add some 130).
@@ -32,7 +32,8 @@ Session::Session(Stream& stream, OpenExport& disk, const ExportFacts& facts, con
       device_(disk.device()),
       facts_(facts),
       limits_(limits),
-      input_(BufferPool::ForThisThread()) {
+      input_(BufferPool::ForThisThread()),
+      receive_bytes_(kReceiveBytesMin) {
   input_.Append(received);
 }
 
@@ -119,14 +120,18 @@ Task<bool> Session::ReceiveAtLeast(size_t unread_bytes_wanted) {
   is_taking_ = false;
   WakeSender();
   while (receives_on_ && input_.unread().size() < unread_bytes_wanted) {
-    const bool is_idle = inflight_count_ == 0 && input_.unread().empty();
-    const auto room = input_.Room(unread_bytes_wanted, is_idle ? kIdleReceiveBytes : kReceiveBytes);
+    const auto room = input_.Room(unread_bytes_wanted, receive_bytes_);
     const auto received = co_await stream_.Receive(room);
     if (!received.ok() || *received == 0) {
       End(received.ok() ? "the client closed the connection" : Message(received.status()));
       co_return false;
     }
     input_.Commit(*received);
+    if (*received == room.size()) {
+      receive_bytes_ = kReceiveBytesMax;
+    } else if (*received <= kReceiveBytesMin) {
+      receive_bytes_ = kReceiveBytesMin;
+    }
   }
   co_return receives_on_;
 }
@@ -150,6 +155,7 @@ Task<bool> Session::ReceivePayload(Job& job) {
     if (received) TakePayloadFromInput(job);
     co_return received;
   }
+  receive_bytes_ = kReceiveBytesMin;  // the less is received in front of such a payload, the less is copied
   job.payload_owner = BufferPool::ForThisThread().Take(payload_bytes);
   auto into = job.payload_owner.bytes().first(payload_bytes);
   job.payload = into;

@@ -82,6 +82,7 @@ class Session {
   size_t failures_logged_ = 0;
 
   InputBuffer input_;
+  size_t receive_bytes_;     // of the next receive's block
   bool receives_on_ = true;  // false: nothing more is taken off the stream
   bool is_taking_ = false;   // in the middle of the requests of one receive: their answers wait for each other
 

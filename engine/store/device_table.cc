@@ -21,12 +21,12 @@ LockedDevice DeviceTable::Lock(const std::string& name) {
 
 void DeviceTable::Rename(const std::string& old_name, const std::string& new_name) {
   std::lock_guard lock(mutex_);
-  auto node = entries_.extract(old_name);
-  if (node.empty()) return;
+  const auto found = entries_.find(old_name);
+  if (found == entries_.end()) return;
+  std::shared_ptr<DeviceEntry> entry = std::move(found->second);
+  entries_.erase(found);
   // Somebody who asked for the new name too early may have made an entry; it is replaced, and that one starts over.
-  entries_.erase(new_name);
-  node.key() = new_name;
-  entries_.insert(std::move(node));
+  entries_[new_name] = std::move(entry);
 }
 
 void DeviceTable::Erase(const std::string& name) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/size_text.h"
@@ -140,9 +141,16 @@ absl::StatusOr<DeviceInfo> StoreImpl::CreateVolume(const std::string& name, uint
   std::shared_lock lock(files_mutex_);  // no row names the file yet
   absl::Status status = Preallocate(path, O_CREAT | O_EXCL, size_bytes);
   if (status.ok()) status = SyncPath(folder);
-  absl::StatusOr<DeviceInfo> info = status;
-  if (status.ok()) info = AddDevice(name, [&](CatalogEdits&) -> absl::StatusOr<DeviceRow> { return row; });
-  if (!info.ok()) RemovePath(path).IgnoreError();
+  DeviceInfo info;
+  if (status.ok()) {
+    absl::StatusOr<DeviceInfo> added = AddDevice(name, [&](CatalogEdits&) -> absl::StatusOr<DeviceRow> { return row; });
+    status = added.status();
+    if (added.ok()) info = *std::move(added);
+  }
+  if (!status.ok()) {
+    RemovePath(path).IgnoreError();
+    return status;
+  }
   return info;
 }
 

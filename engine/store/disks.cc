@@ -195,7 +195,7 @@ void StoreImpl::CloseSoon(std::shared_ptr<DeviceEntry> entry) {
 void StoreImpl::DestroySoon(std::shared_ptr<Disk> disk) {
   worker_.Post([this, disk = std::move(disk)]() mutable {
     DestroyDisk(disk).IgnoreError();  // an image: nothing that could be lost
-    disk.reset();                     // no layer is held any more
+    disk->hold = {};                  // the layer may go now
     ReapSoon();
   });
 }

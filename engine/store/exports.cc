@@ -42,13 +42,17 @@ class Hold : public OpenExport {
   const std::function<void(std::shared_ptr<Disk>)> released_;
 };
 
+// Descriptions end in an id that stays with the disk through resize, snapshot and rename, and is never another's: by it a client
+// that comes back (engine/attach) knows whether the name still means the same disk.
 std::string Describe(const DeviceRow& row) {
   const char* const kind = row.kind == DeviceRow::Kind::kVolume ? "volume" : "device";
   const std::string origin = row.image.empty() ? "" : absl::StrCat(" on ", row.image);
-  return absl::StrCat(kind, origin, ", ", FormatBytes(row.size_bytes));
+  return absl::StrCat(kind, origin, ", ", FormatBytes(row.size_bytes), ", id ", row.created_ns);
 }
 
-std::string Describe(uint64_t size_bytes) { return absl::StrCat("image, read-only, ", FormatBytes(size_bytes)); }
+std::string Describe(const ImageRow& image, uint64_t size_bytes) {
+  return absl::StrCat("image, read-only, ", FormatBytes(size_bytes), ", id ", image.layer.ToString());
+}
 
 }  // namespace
 
@@ -63,7 +67,7 @@ absl::StatusOr<std::vector<ExportTable::Entry>> StoreExports::List() {
     COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> images, queries.Images());
     for (const ImageRow& image : images) {
       COWL_ASSIGN_OR_RETURN(const LayerRow layer, queries.FindLayer(image.layer));
-      entries.push_back({image.ToString(), Describe(layer.size_bytes)});
+      entries.push_back({image.ToString(), Describe(image, layer.size_bytes)});
     }
     COWL_ASSIGN_OR_RETURN(const std::vector<DeviceRow> devices, queries.Devices());
     for (const DeviceRow& device : devices) entries.push_back({device.name, Describe(device)});
@@ -102,7 +106,7 @@ absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::OpenDeviceExport(const
 absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::OpenImageExport(const std::string& name, const std::string& client) {
   COWL_ASSIGN_OR_RETURN(const ImageRow image, store_.FindImage(name));
   COWL_ASSIGN_OR_RETURN(std::shared_ptr<Disk> disk, store_.OpenImage(image));
-  const std::string description = Describe(disk->device->size_bytes());
+  const std::string description = Describe(image, disk->device->size_bytes());
   return std::make_shared<Hold>(std::move(disk), store_.ImageUsers(image.ToString()), image.ToString(), description, client,
                                 [store = &store_](std::shared_ptr<Disk> disk) { store->DestroySoon(std::move(disk)); });
 }

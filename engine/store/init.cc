@@ -37,9 +37,11 @@ absl::Status CheckEmpty(const std::string& directory) {
   std::error_code error;
   fs::directory_iterator entries(directory, error);
   if (error) return ErrnoStatus(error.value(), "open directory", directory);
+  if (PathExists(directory + "/" + kCatalogFile)) {
+    return AlreadyExists(absl::StrCat(directory, ": there is a store already; choose another directory"));
+  }
   for (; entries != fs::directory_iterator(); entries.increment(error)) {
     const std::string name = entries->path().filename();
-    if (name == kCatalogFile) return AlreadyExists(absl::StrCat(directory, ": there is a store already; choose another directory"));
     const bool holds_something = entries->is_directory(error) && !fs::is_empty(entries->path(), error);
     if (!IsOfInit(name) || holds_something) {
       return FailedPrecondition(absl::StrCat(directory, ": not empty (", Absl(name.substr(0, 60)),

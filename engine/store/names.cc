@@ -106,7 +106,6 @@ absl::Status StoreImpl::RenameDevice(const std::string& old_name, const std::str
 }
 
 absl::Status StoreImpl::CheckFree(const std::string& image, bool force) {
-  COWL_RETURN_IF_ERROR(RequireWritable());
   COWL_ASSIGN_OR_RETURN(const ImageName name, ParseImageName(image));
   return catalog_->Read([&](CatalogQueries& queries) { return queries.CheckImageFree(name.name, name.tag, force); });
 }

@@ -112,23 +112,24 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealUnwritten(LockedDevice& device,
   const NewLayer layer{Uuid::Random(), row.base_layer, row.size_bytes, created_by};
   absl::Status status = RunOn(slot->loop(), WriteMapOnlyLayer(*slot->storage, layer, FileMap{{}, {layer.id}}));
   if (status.ok()) status = SyncPath(paths_.Of(kLayersFolder));
-  absl::StatusOr<NewLayerRow> described = status;
-  if (status.ok()) described = DescribeLayer(*slot, layer.id, row.base_layer);
-  status = described.status();
-  if (status.ok()) {
-    status = catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
-      COWL_RETURN_IF_ERROR(edits.AddLayer(described->row, described->files));
-      COWL_ASSIGN_OR_RETURN(DeviceRow now, edits.FindDevice(row.name));
-      now.base_layer = layer.id;  // reads the same: an open device need not know
-      COWL_RETURN_IF_ERROR(edits.UpdateDevice(now));
-      return registration(edits, now, layer.id);
-    });
-  }
+  if (status.ok()) status = RecordUnwritten(*slot, row, layer.id, registration);
   if (!status.ok()) {
     RemoveDataFile(layer.id);
     return status;
   }
   return Sealed{layer.id, 0};
+}
+
+// Records the layer that adds nothing, and puts the device on top of it.
+absl::Status StoreImpl::RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer, const Registration& registration) {
+  COWL_ASSIGN_OR_RETURN(const NewLayerRow described, DescribeLayer(slot, layer, row.base_layer));
+  return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
+    COWL_RETURN_IF_ERROR(edits.AddLayer(described.row, described.files));
+    COWL_ASSIGN_OR_RETURN(DeviceRow now, edits.FindDevice(row.name));
+    now.base_layer = layer;  // reads the same: an open device need not know
+    COWL_RETURN_IF_ERROR(edits.UpdateDevice(now));
+    return registration(edits, now, layer);
+  });
 }
 
 absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealClosed(LockedDevice& device, const std::string& created_by,

@@ -152,6 +152,7 @@ class StoreImpl : public Store {
   absl::StatusOr<Sealed> SealOpen(LockedDevice& device, const std::string& created_by, const Registration& registration);
   absl::StatusOr<Sealed> SealClosed(LockedDevice& device, const std::string& created_by, const Registration& registration);
   absl::StatusOr<Sealed> SealUnwritten(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::Status RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer, const Registration& registration);
   absl::Status SwitchToSuccessor(LockedDevice& device, const Uuid& successor, uint64_t* pause_us);
   absl::Status FinishSwitched(LockedDevice& device, const std::string& created_by, const Registration& registration);
   absl::Status InstallNewChain(LockedDevice& device);

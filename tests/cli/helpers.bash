@@ -57,7 +57,7 @@ normalised() {
   sed -E -e "s#$dir#DIR#g" -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]+)?Z/TIME/g' \
     -e 's/("pause_us": )[0-9]+/\10/' |
     awk '{
-      while (match($0, /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/)) {
+      while (match($0, /[0-9a-f]+-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+/)) {
         id = substr($0, RSTART, RLENGTH)
         if (!(id in seen)) seen[id] = "ID" ++count
         $0 = substr($0, 1, RSTART - 1) seen[id] substr($0, RSTART + RLENGTH)

@@ -32,9 +32,9 @@ has() {
   esac
 }
 
-# wait_until SECONDS COMMAND...: until COMMAND succeeds; fails when it does not in time.
+# wait_until SECONDS COMMAND...: until COMMAND succeeds; fails when it does not in time. The emulated machine is given more.
 wait_until() {
-  local end=$((SECONDS + $1))
+  local end=$((SECONDS + $1 * (${COWL_VM:-0} * 9 + 1)))
   shift
   until "$@"; do
     ((SECONDS < end)) || { echo "not within the time: $*" >&2; return 1; }

@@ -111,7 +111,7 @@ absl::Status RunDetach(const Invocation& invocation, Output& output) {
     return NotFound(absl::StrCat(Quoted(invocation.Text("NAME")), " is not attached: see cowl ls"));
   }
   auto server = HeldServer::HoldRunning(invocation.store);
-  COWL_RETURN_IF_ERROR(Detach(invocation.store, name, /*force=*/false));
+  COWL_RETURN_IF_ERROR(Detach(invocation.store, name, invocation.force));
   if (server.ok() && *server) COWL_RETURN_IF_ERROR((*server)->End());
   PrintResult(output, Json::object(), "");
   return absl::OkStatus();

@@ -168,7 +168,7 @@ std::string ManOverview() {
       lines.push_back({verb.name, absl::StrCat(verb.summary, "; see ", ManName(verb), "(1)")});
   }
   return absl::StrCat(RoffHead("cowl", "copy-on-write disks from layered images"),
-                      ".SH SYNOPSIS\n.B cowl\n[global options]\n.I VERB\n...\n.SH DESCRIPTION\n",
+                      ".SH SYNOPSIS\n.B cowl\n[global options]\n.I VERB\n\\&...\n.SH DESCRIPTION\n",
                       Roff(kAbout), "\n.PP\n", Roff(kSizes), "\n.SH VERBS\n", RoffLines(lines),
                       ".SH GLOBAL OPTIONS\nBefore or after the verb.\n", RoffLines(GlobalLines()),
                       ".SH EXIT STATUS\n", Roff(kStatus), "\n");

@@ -353,7 +353,7 @@ std::vector<Verb> ServeVerbs() {
        "unmount and disconnect what attach made",
        {Required("NAME", ValueKind::kName)},
        {},
-       nullptr,
+       "cut it off also while it is in use, or its server is gone: its users get I/O errors",
        "Undoes cowl attach. Never touches a device that cowl did not attach.",
        {{"cowl detach web", "unmounts and disconnects"}},
        RunDetach},

@@ -213,7 +213,9 @@ TEST_F(DevicesTest, ExportsAreListedAndTheDefaultIsAsked) {
   Import("base:v1", "a");
   ASSERT_OK(store().Create("base:v1", "web", {}));
   std::vector<std::string> names;
-  for (const auto& entry : *store().exports().List()) names.push_back(entry.name);
+  const auto entries = store().exports().List();
+  ASSERT_OK(entries);
+  for (const auto& entry : *entries) names.push_back(entry.name);
   EXPECT_THAT(names, ElementsAre("base:v1", "web"));
   EXPECT_THAT(store().exports().Open("", "me"), IsCode(absl::StatusCode::kNotFound));
   store().SetDefaultExport("web");

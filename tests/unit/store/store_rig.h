@@ -73,6 +73,7 @@ class StoreTest : public ::testing::Test {
     store_.reset();
     StoreOptions options;
     options.threads = 2;
+    if (const char* const io = getenv("COWL_TEST_IO")) options.io = io;
     options.read_only = read_only;
     auto opened = Store::Open(directory_, options);
     ASSERT_OK(opened);
