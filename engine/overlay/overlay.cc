@@ -106,6 +106,7 @@ void Overlay::AdoptReplayed(const ReplayedJournal& replayed) {
   claimed_order_ = replayed.durable_order;
   last_change_order_ = position_.last_order;
   recovered_slots_ = replayed.tail_slots;
+  recovered_root_ = true;
   // The journal above D may be anywhere in the chunks: all of it is rewritten, it is small.
   if (position_.last_order > durable_order_) recovered_journal_ = {chunks_, position_.offset_bytes};
   facts_.has_checkpoint = root_.checkpoint_order > 0;

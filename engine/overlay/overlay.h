@@ -203,6 +203,7 @@ class Overlay {
   uint64_t last_change_order_ = 0;  // of the last record that is no mark
   std::vector<SlotRun> recovered_slots_;  // to be rewritten before the first sync counts
   RecoveredJournal recovered_journal_;
+  bool recovered_root_ = false;
   uint64_t written_blocks_ = 0;  // since the last sync was submitted
   std::shared_ptr<Overlay> predecessor_;
   absl::Status failure_;
