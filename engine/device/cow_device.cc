@@ -451,7 +451,11 @@ Task<absl::StatusOr<uint64_t>> CowDevice::SwitchOverlay(std::unique_ptr<Overlay>
   paused_ = false;
   const uint64_t pause_us = NowMicroseconds() - paused_at_us;
   resumed_.WakeAll();
-  if (!status.ok()) co_return status;
+  if (!status.ok()) {
+    // Its journal may still be at the end of the write that failed.
+    co_await successor->EndBackground();
+    co_return status;
+  }
   co_return pause_us;
 }
 

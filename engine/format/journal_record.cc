@@ -75,6 +75,9 @@ void PutPayload(const JournalRecord& record, Writer& writer) {
       writer.Put(record.peer_order);
       writer.Put(record.peer_check);
       return;
+    case JournalRecord::Type::kMark:
+      for (size_t i = 0; i < JournalRecord::kMarkPaddingBytes; i += 8) writer.Put(uint64_t{0});
+      return;
   }
 }
 
@@ -118,6 +121,8 @@ bool TakePayload(JournalRecord& record, size_t run_count, Reader& reader) {
       record.peer_order = reader.Take();
       record.peer_check = reader.Take();
       return true;
+    case JournalRecord::Type::kMark:
+      return reader.left() == JournalRecord::kMarkPaddingBytes;
     default:
       return false;
   }
@@ -131,6 +136,8 @@ size_t EncodedBytes(const JournalRecord& record) {
       return JournalRecord::kHeaderBytes + 8 + 8 * record.runs.size() + 8 * record.sums.size();
     case JournalRecord::Type::kContinue:
       return JournalRecord::kHeaderBytes + 32;
+    case JournalRecord::Type::kMark:
+      return JournalRecord::kHeaderBytes + JournalRecord::kMarkPaddingBytes;
     default:
       return JournalRecord::kHeaderBytes + 16;
   }

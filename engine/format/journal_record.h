@@ -31,10 +31,12 @@ struct JournalRecord {
     kLink = 3,      // the journal goes on in another chunk: physical, blocks
     kSeal = 4,      // this overlay ends here: peer is its successor
     kContinue = 5,  // first record of a successor: peer is the overlay it follows; peer_order, peer_check name that one's seal
+    kMark = 6,      // says nothing but its durable order; padded to stand in sectors of its own
   };
   static constexpr size_t kHeaderBytes = 48;
   static constexpr uint64_t kBlocksMax = 256;  // of one kWrite: larger requests take several records
   static constexpr size_t kBytesMax = kHeaderBytes + 8 + 16 * kBlocksMax;
+  static constexpr size_t kMarkPaddingBytes = 512;
   static constexpr size_t kLinkBytes = kHeaderBytes + 16;
 
   Type type = Type::kWrite;

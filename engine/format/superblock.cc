@@ -68,7 +68,8 @@ Section FromDisk(const DiskSection& s) { return {s.block, s.blocks, s.entries, s
 absl::Status CheckSection(const Section& section, uint64_t entry_bytes, const char* what, const std::string& path) {
   const bool fits = section.entries <= kSectionEntriesMax && BlocksCeil(section.entries * entry_bytes) == section.blocks;
   const bool placed = section.blocks == 0 ? section.block == 0 : section.block >= Superblock::kFirstFreeBlock;
-  if (fits && placed && section.block + section.blocks < kBlockLimit) return absl::OkStatus();
+  const bool in_range = section.block < kBlockLimit && section.blocks < kBlockLimit - section.block;
+  if (fits && placed && in_range) return absl::OkStatus();
   return DataLoss(absl::StrCat(path, ": superblock: the ", what, " section is malformed"));
 }
 
@@ -78,9 +79,10 @@ absl::Status Validate(const Superblock& superblock, const std::string& path) {
   COWL_RETURN_IF_ERROR(CheckSection(superblock.files, 16, "data file", path));
   const bool size_ok = superblock.size_bytes >= kDeviceBytesMin && superblock.size_bytes <= kDeviceBytesMax &&
                        superblock.size_bytes % kSectorBytes == 0;
-  const bool journal_ok = superblock.journal_block + superblock.journal_blocks < kBlockLimit &&
-                          (superblock.journal_block == 0) == (superblock.journal_blocks == 0) &&
-                          superblock.journal_blocks < kBlockLimit;
+  const bool has_journal = superblock.journal_block >= Superblock::kFirstFreeBlock && superblock.journal_blocks != 0;
+  const bool no_journal = superblock.journal_block == 0 && superblock.journal_blocks == 0;
+  const bool journal_ok = (has_journal || no_journal) && superblock.journal_block < kBlockLimit &&
+                          superblock.journal_blocks < kBlockLimit - superblock.journal_block;
   if (size_ok && journal_ok && !superblock.id.IsNil() && superblock.generation != 0) return absl::OkStatus();
   return DataLoss(absl::StrCat(path, ": superblock: a field is out of its range"));
 }

@@ -165,6 +165,16 @@ Task<absl::Status> RewriteMap(Storage& storage, std::string name, FileMap map, U
   co_return co_await PunchSection(**file, old->files);
 }
 
+Task<absl::Status> SettleSuperblock(Storage& storage, std::string name) {
+  absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kReadWrite);
+  if (!file.ok()) co_return file.status();
+  absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(**file);
+  if (!superblock.ok()) co_return superblock.status();
+  // Written again: after a sync that failed the kernel takes its page for clean.
+  COWL_CO_RETURN_IF_ERROR(co_await WriteSuperblock(**file, *superblock));
+  co_return co_await (*file)->Sync();
+}
+
 Task<absl::Status> WriteMapOnlyLayer(Storage& storage, NewLayer layer, FileMap map) {
   const std::string name = DataFileName(layer.id);
   absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kCreate);
@@ -209,10 +219,10 @@ BlockRanges MetadataRanges(const Superblock& superblock, std::span<const uint64_
 }
 
 Task<absl::StatusOr<uint64_t>> PunchDead(Storage& storage, std::string name, BlockRanges live_data) {
+  // What an older superblock names goes only when the newest is durable.
+  COWL_CO_RETURN_IF_ERROR(co_await SettleSuperblock(storage, name));
   absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kReadWrite);
   if (!file.ok()) co_return file.status();
-  // The superblock may be in the page cache only (its writer was killed): what an older one names goes when this one is durable.
-  COWL_CO_RETURN_IF_ERROR(co_await (*file)->Sync());
   absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(**file);
   if (!superblock.ok()) co_return superblock.status();
   absl::StatusOr<std::vector<uint64_t>> pages = co_await ReadPageTable(**file, *superblock);

@@ -55,6 +55,11 @@ Task<absl::Status> RewriteMap(Storage& storage, std::string name, FileMap map, U
 // A chain's merged map as the map of one layer `self` that brings no data of its own (collapse, flatten without copying).
 FileMap MapOfChain(const ChainMap& chain, const Uuid& self);
 
+// Makes what the newest superblock of `name` says durable, whatever became of the process that wrote it: one that was killed between
+// writing and syncing it, or whose sync failed, leaves it in the page cache alone. To be called before anything relies on the
+// superblock of a file that somebody else wrote: a catalog row, a hole punch.
+Task<absl::Status> SettleSuperblock(Storage& storage, std::string name);
+
 // Makes a layer file from a map alone.
 struct NewLayer {
   Uuid id;

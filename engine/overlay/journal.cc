@@ -19,7 +19,7 @@ constexpr uint64_t kReserveBytes = 16 * kKiB;
 
 // No chunk is smaller than this: the largest record, and a link must fit into it.
 constexpr uint64_t kChunkBlocksLeast = 4;
-static_assert(JournalRecord::kBytesMax + JournalRecord::kLinkBytes < kChunkBlocksLeast * kBlockBytes);
+static_assert(JournalRecord::kBytesMax + 2 * JournalRecord::kLinkBytes + 128 < kChunkBlocksLeast * kBlockBytes);
 
 }  // namespace
 
@@ -90,7 +90,7 @@ Task<void> Overlay::Pump() {
 
 // Writes as many records as the chunk holds; *written of them are in the journal when it returns, also on an error.
 Task<absl::Status> Overlay::WriteBatch(std::span<Pending* const> batch, size_t* written) {
-  const uint64_t chunk_bytes = BlockOffsetBytes(position_.chunk.blocks);
+  const uint64_t chunk_bytes = BlockOffsetBytes(position_.chunk.blocks) - JournalRecord::kLinkBytes;  // the copy of the link
   if (position_.offset_bytes > chunk_bytes / 2 && !spare_chunk_) co_await TakeSpareChunk();
   const uint64_t keep_free = spare_chunk_ ? 0 : kReserveBytes;
   std::vector<std::byte> bytes;
@@ -135,6 +135,8 @@ Task<absl::Status> Overlay::WriteJournal(std::span<const std::byte> bytes) {
 
 void Overlay::FinishRecord(Pending& pending) {
   sealed_ = pending.record.type == JournalRecord::Type::kSeal;
+  claimed_order_ = pending.record.durable_order;
+  if (pending.record.type != JournalRecord::Type::kMark) last_change_order_ = pending.record.order;
   std::vector<SlotRun> replaced;
   map_.Apply(pending.record, &replaced);
   for (const SlotRun& run : replaced) slots_.Retire(run);
@@ -142,7 +144,8 @@ void Overlay::FinishRecord(Pending& pending) {
 }
 
 // Links to a new chunk. The link is a record like any other, so a chunk belongs to the journal exactly when the chain says so;
-// what stood in it before can not follow, since every record names its order and its predecessor's check.
+// what stood in it before can not follow, since every record names its order and its predecessor's check. A copy of it at the very end of
+// the chunk leads on to what came later when the link is damaged (CheckEndIsTail).
 Task<absl::Status> Overlay::SwitchChunk() {
   if (!spare_chunk_) co_await TakeSpareChunk();
   if (!spare_chunk_) COWL_CO_RETURN_IF_ERROR(co_await FreeUpSpareChunk());
@@ -155,6 +158,8 @@ Task<absl::Status> Overlay::SwitchChunk() {
   std::vector<std::byte> bytes;
   JournalPosition position = position_;
   EncodeNext(link, bytes, position);
+  const uint64_t chunk_end = BlockOffsetBytes(position_.chunk.physical + position_.chunk.blocks);
+  COWL_CO_RETURN_IF_ERROR(co_await file_->Write(chunk_end - bytes.size(), bytes));
   COWL_CO_RETURN_IF_ERROR(co_await WriteJournal(bytes));
   position.chunk = link.chunk;
   position.offset_bytes = 0;

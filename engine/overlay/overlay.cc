@@ -103,7 +103,10 @@ void Overlay::AdoptReplayed(const ReplayedJournal& replayed) {
   position_ = replayed.position;
   chunks_ = replayed.chunks;
   durable_order_ = replayed.durable_order;
+  claimed_order_ = replayed.durable_order;
+  last_change_order_ = position_.last_order;
   recovered_slots_ = replayed.tail_slots;
+  recovered_root_ = true;
   // The journal above D may be anywhere in the chunks: all of it is rewritten, it is small.
   if (position_.last_order > durable_order_) recovered_journal_ = {chunks_, position_.offset_bytes};
   facts_.has_checkpoint = root_.checkpoint_order > 0;
@@ -242,15 +245,36 @@ void Overlay::StartEpochTimer() {
   RunEpochTimer(this, alive_);
 }
 
+// After the last flush of a busy time no record says how much is durable; without that a flipped bit in the last epoch would look like a
+// crash's doing, and be undone with everything after it. So what is at rest ends with a mark that says so.
+bool Overlay::NeedsMark() const { return !sealed_ && last_change_order_ > std::max(claimed_order_, root_.resume_order); }
+
 internal::Detached Overlay::RunEpochTimer(Overlay* overlay, std::shared_ptr<bool> alive) {
   while (true) {
     co_await Sleep(overlay->loop_, kEpochAge);
     if (!*alive) co_return;
-    const bool dirty = overlay->position_.last_order > overlay->durable_order_;
-    if (overlay->closing_ || !overlay->failure_.ok() || !dirty) break;
-    if (!overlay->syncing_) RunBackgroundSync(overlay);
+    if (overlay->closing_ || !overlay->failure_.ok()) break;
+    if (overlay->position_.last_order > overlay->durable_order_) {
+      if (!overlay->syncing_) RunBackgroundSync(overlay);
+    } else if (overlay->NeedsMark()) {
+      RunMark(overlay);
+    } else {
+      break;
+    }
   }
   overlay->epoch_timer_ = false;
+}
+
+internal::Detached Overlay::RunMark(Overlay* overlay) {
+  const BackgroundWork work(overlay->background_, overlay->background_done_);
+  // Two: one shares a sector with the last record before it at most, so one damaged sector never takes a record and the proof of it.
+  for (int i = 0; i < 2; ++i) {
+    JournalRecord mark;
+    mark.type = JournalRecord::Type::kMark;
+    // Where it finds no room, nothing is lost but what it would have said.
+    const absl::Status status = co_await overlay->Append(std::move(mark));
+    static_cast<void>(status);
+  }
 }
 
 Task<void> Overlay::EndBackground() {

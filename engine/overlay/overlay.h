@@ -129,8 +129,10 @@ class Overlay {
   Task<absl::Status> Admit();
   Task<absl::Status> Place(std::span<const std::byte> data, std::vector<SlotRun>* runs);
   Task<absl::Status> TryPlace(std::span<const std::byte> data, std::vector<SlotRun>* runs);
+  bool NeedsMark() const;
   void StartEpochTimer();
   static internal::Detached RunEpochTimer(Overlay* overlay, std::shared_ptr<bool> alive);
+  static internal::Detached RunMark(Overlay* overlay);
 
   // The journal (journal.cc).
   Task<absl::Status> Append(JournalRecord record);
@@ -197,8 +199,11 @@ class Overlay {
   uint64_t durable_order_ = 0;
   bool syncing_ = false;
   WaitQueue sync_done_;
+  uint64_t claimed_order_ = 0;      // the durable order that the last record carries
+  uint64_t last_change_order_ = 0;  // of the last record that is no mark
   std::vector<SlotRun> recovered_slots_;  // to be rewritten before the first sync counts
   RecoveredJournal recovered_journal_;
+  bool recovered_root_ = false;
   uint64_t written_blocks_ = 0;  // since the last sync was submitted
   std::shared_ptr<Overlay> predecessor_;
   absl::Status failure_;

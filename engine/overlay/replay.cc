@@ -118,20 +118,49 @@ Task<absl::StatusOr<Chain>> ReadChain(File& file, const Superblock& superblock) 
   co_return chain;
 }
 
-// The chain ended at `last_order`. A later record that knew a later order to be durable proves that the end is damage, not a
-// crash's tail.
-absl::Status CheckEndIsTail(const Chain& chain, uint64_t last_order, const Superblock& superblock, const std::string& path) {
-  for (size_t at = 0; at + JournalRecord::kHeaderBytes <= chain.rest.size(); at += 8) {
+// What the bytes after the end of the chain say: later records of this journal, in whatever state the rest is.
+struct Leftovers {
+  uint64_t order = 0;
+  uint64_t durable_order = 0;  // the highest that any of them names
+  std::vector<SlotRun> links;
+};
+
+Leftovers FindLeftovers(std::span<const std::byte> bytes, uint64_t last_order, const Superblock& superblock) {
+  Leftovers found;
+  for (size_t at = 0; at + JournalRecord::kHeaderBytes <= bytes.size(); at += 8) {
     size_t length = 0;
-    const std::optional<JournalRecord> record =
-        DecodeRecord(std::span(chain.rest).subspan(at), superblock.secret, &length);
-    if (record && record->order > last_order && record->durable_order > last_order &&
-        record->incarnation <= superblock.incarnation) {
-      return DataLoss(absl::StrCat(path, ": the journal is damaged after record ", last_order, ": record ", record->order,
-                                   " says that all up to ", record->durable_order, " had been synced"));
+    const std::optional<JournalRecord> record = DecodeRecord(bytes.subspan(at), superblock.secret, &length);
+    if (!record || record->order <= last_order || record->incarnation > superblock.incarnation) continue;
+    if (record->durable_order > found.durable_order) {
+      found.order = record->order;
+      found.durable_order = record->durable_order;
     }
+    if (record->type == JournalRecord::Type::kLink && record->chunk.blocks <= kChunkBlocksMax) found.links.push_back(record->chunk);
   }
-  return absl::OkStatus();
+  return found;
+}
+
+// The chain ended at `last_order`. A later record that knew a later order to be durable proves that the end is damage, not a
+// crash's tail. Later records are looked for in the rest of the chunk, and in those that it links to.
+Task<absl::Status> CheckEndIsTail(File& file, const Chain& chain, uint64_t last_order, const Superblock& superblock) {
+  std::vector<std::byte> bytes = chain.rest;
+  std::vector<SlotRun> to_read;
+  absl::flat_hash_set<uint64_t> seen;
+  while (true) {
+    const Leftovers found = FindLeftovers(bytes, last_order, superblock);
+    if (found.durable_order > last_order) {
+      co_return DataLoss(absl::StrCat(file.path(), ": the journal is damaged after record ", last_order, ": record ", found.order,
+                                      " says that all up to ", found.durable_order, " had been synced"));
+    }
+    for (const SlotRun& chunk : found.links) {
+      if (seen.insert(chunk.physical).second) to_read.push_back(chunk);
+    }
+    if (to_read.empty()) co_return absl::OkStatus();
+    absl::StatusOr<std::vector<std::byte>> next = co_await ReadChunk(file, to_read.back());
+    to_read.pop_back();
+    if (!next.ok()) co_return next.status();
+    bytes = *std::move(next);
+  }
 }
 
 // Which blocks of a kWrite do not hold what the record says.
@@ -232,7 +261,7 @@ Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock
   absl::StatusOr<Chain> chain = co_await ReadChain(file, superblock);
   if (!chain.ok()) co_return chain.status();
   const uint64_t last_order = chain->end.last_order;
-  COWL_CO_RETURN_IF_ERROR(CheckEndIsTail(*chain, last_order, superblock, file.path()));
+  COWL_CO_RETURN_IF_ERROR(co_await CheckEndIsTail(file, *chain, last_order, superblock));
   ReplayedJournal replayed;
   replayed.durable_order =
       journal_is_durable ? last_order : std::max(superblock.resume_order, chain->durable_order);

@@ -15,7 +15,7 @@ struct Succession {
   // The old overlay becomes a layer and the successor the device's overlay; otherwise the successor is removed and the old one
   // goes on. In that case the pending note must be gone, durably, before the old one is written to.
   bool roll_forward = false;
-  // The old one is a layer already; only the catalog is behind.
+  // The old one is a layer already; only the catalog is behind. SettleSuperblock it before the catalog says so.
   bool old_is_layer = false;
   // How to open the old overlay for sealing (Overlay::Open).
   bool old_journal_is_durable = false;

@@ -75,8 +75,9 @@ Task<absl::Status> Overlay::SyncOnce() {
 }
 
 // After an unclean close the kernel may hold pages for clean that never reached the disk (a sync that failed is told once, perhaps to
-// the process that died). What lies above the last durable point is therefore written again before a sync counts.
+// the process that died). What lies above the last durable point, and the superblock, are therefore written again before a sync counts.
 Task<absl::Status> Overlay::RewriteTail() {
+  if (std::exchange(recovered_root_, false)) COWL_CO_RETURN_IF_ERROR(co_await WriteSuperblock(*file_, root_));
   const std::vector<SlotRun> slots = std::move(recovered_slots_);
   recovered_slots_.clear();
   for (const SlotRun& run : slots) {

@@ -220,6 +220,9 @@ void Dumper::DumpRecord(const JournalRecord& record) {
     case JournalRecord::Type::kContinue:
       out_ << "continues " << record.peer.ToString() << " after its record " << record.peer_order;
       break;
+    case JournalRecord::Type::kMark:
+      out_ << "mark";
+      break;
   }
   out_ << "\n";
 }

@@ -350,6 +350,7 @@ std::string Story::CheckState(MemoryStorage state, const StackCatalog& catalog, 
   if (!dropped.ok()) return "drop: " + dropped.ToString();
   const std::optional<size_t> found = history->Find(image, at_least);
   if (!found) return absl::StrCat("not at a state from ", at_least, " on: ", history->Explain(image));
+  history->GoOnFrom(*found, image);
   return "";
 }
 

@@ -35,7 +35,10 @@ Task<absl::Status> Stack::Recover() {
   if (!decision.ok()) co_return decision.status();
   recovery_ = decision->roll_forward ? "rolled forward" : "dropped the successor";
   if (decision->roll_forward) {
-    if (!decision->old_is_layer) {
+    if (decision->old_is_layer) {
+      std::string name = DataFileName(catalog_.overlay);
+      COWL_CO_RETURN_IF_ERROR(co_await SettleSuperblock(storage_, std::move(name)));
+    } else {
       absl::StatusOr<std::unique_ptr<Overlay>> old = co_await Overlay::Open(loop_, storage_, catalog_.overlay, OpenMode::kReadWrite,
                                                                             decision->old_journal_is_durable);
       if (!old.ok()) co_return old.status();

@@ -1,0 +1,264 @@
+// Full disks, failing syncs and writes, damaged files.
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <map>
+#include <random>
+
+#include "base/status.h"
+#include "io/memory_storage.h"
+#include "overlay/overlay.h"
+#include "stack/seeds.h"
+#include "support/faulty_storage.h"
+#include "support/status_matchers.h"
+
+namespace cowl {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+class FaultsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = RunInline(Overlay::Create(loop_, storage_, {id_, {}, kGiB}));
+    ASSERT_OK(made);
+    overlay_ = *std::move(made);
+  }
+  absl::Status Write(uint64_t block, uint64_t blocks = 1) {
+    const Bytes data = RandomBytes(random_, blocks * kBlockBytes);
+    const absl::Status status = RunInline(overlay_->Write(block, data));
+    if (!status.ok()) return status;
+    for (uint64_t i = 0; i < blocks; ++i) {
+      const auto from = data.begin() + static_cast<ptrdiff_t>(i * kBlockBytes);
+      model_[block + i] = Bytes(from, from + kBlockBytes);
+    }
+    return status;
+  }
+  absl::Status Zero(uint64_t block, uint64_t blocks) {
+    const absl::Status status = RunInline(overlay_->Zero(block, blocks));
+    if (status.ok()) {
+      for (uint64_t i = 0; i < blocks; ++i) model_[block + i] = Bytes();
+    }
+    return status;
+  }
+  void Check() {
+    for (const auto& [block, expected] : model_) {
+      Segment segment;
+      overlay_->VisitRange(block, block + 1, [&](const Segment& piece) { segment = piece; });
+      ASSERT_EQ(segment.kind, expected.empty() ? Segment::Kind::kZero : Segment::Kind::kData) << block;
+      if (expected.empty()) continue;
+      Bytes found(kBlockBytes);
+      ASSERT_OK(RunInline(overlay_->ReadSlots(segment.physical, found)));
+      ASSERT_TRUE(found == expected) << block;
+    }
+  }
+  void Reopen(bool close) {
+    if (close) {
+      ASSERT_OK(RunInline(overlay_->Close()));
+    }
+    overlay_.reset();
+    auto opened = RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kReadWrite, false));
+    ASSERT_OK(opened);
+    overlay_ = *std::move(opened);
+  }
+
+  InlineLoop loop_;
+  MemoryStorage memory_;
+  FaultPlan plan_;
+  FaultyStorage storage_{memory_, &plan_};
+  const Uuid id_ = Uuid::Random();
+  std::unique_ptr<Overlay> overlay_;
+  std::map<uint64_t, Bytes> model_;
+  std::mt19937_64 random_{3};
+};
+
+TEST_F(FaultsTest, AFullDiskRefusesWritesAndNothingElse) {
+  plan_.SetRoomBytes(4 * kMiB);
+  absl::Status status;
+  uint64_t block = 0;
+  while (status.ok()) status = Write(block++);
+  EXPECT_THAT(status, IsCode(absl::StatusCode::kResourceExhausted));
+  EXPECT_GT(block, 900u);
+  EXPECT_OK(overlay_->failure());
+  Check();
+  EXPECT_OK(RunInline(overlay_->Flush()));
+  // Rewriting works for ever where a flush can free what it replaces.
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_THAT(Write(block + 100), IsCode(absl::StatusCode::kResourceExhausted));
+  }
+  ASSERT_OK(Zero(0, 100));
+  for (uint64_t i = 0; i < 90; ++i) ASSERT_OK(Write(5000 + i)) << i;
+  Check();
+  Reopen(false);
+  Check();
+  for (uint64_t i = 0; i < 5; ++i) ASSERT_OK(Zero(200 + 2 * i, 1));
+  EXPECT_OK(Write(0));
+  Check();
+  plan_.SetRoomBytes(std::nullopt);
+  for (uint64_t i = 0; i < 2000; ++i) ASSERT_OK(Write(8000 + i));
+  Check();
+  Reopen(true);
+  Check();
+}
+
+// Single discards on a disk that has no byte left, as many as one likes.
+TEST_F(FaultsTest, DiscardsGoOnOnAFullDisk) {
+  for (uint64_t i = 0; i < 4000; ++i) ASSERT_OK(Write(i));
+  ASSERT_OK(RunInline(overlay_->Flush()));
+  plan_.SetRoomBytes(0);
+  absl::Status status;
+  for (uint64_t i = 0; status.ok(); ++i) status = Write(10'000 + i);
+  ASSERT_THAT(status, IsCode(absl::StatusCode::kResourceExhausted));
+  for (uint64_t i = 0; i < 4000; i += 2) ASSERT_OK(Zero(i, 1)) << i;
+  ASSERT_OK(RunInline(overlay_->Flush()));
+  for (uint64_t i = 0; i < 1000; ++i) ASSERT_OK(Write(20'000 + i)) << i;
+  Check();
+  Reopen(false);
+  Check();
+}
+
+TEST_F(FaultsTest, ACloseOnAFullDiskLosesNothing) {
+  plan_.SetRoomBytes(2 * kMiB);
+  absl::Status status;
+  for (uint64_t i = 0; status.ok(); ++i) status = Write(i * 7);
+  const absl::Status closed = RunInline(overlay_->Close());
+  if (!closed.ok()) {
+    EXPECT_THAT(closed, IsCode(absl::StatusCode::kResourceExhausted));
+  }
+  Reopen(false);
+  Check();
+}
+
+TEST_F(FaultsTest, AFailedSyncTurnsItReadOnly) {
+  ASSERT_OK(Write(1));
+  ASSERT_OK(RunInline(overlay_->Flush()));
+  ASSERT_OK(Write(2));
+  plan_.FailNth(Fault{IoRequest::Op::kSync, "", 1, EIO});
+  EXPECT_FALSE(RunInline(overlay_->Flush()).ok());
+  // Later syncs would succeed; the kernel has marked the pages clean.
+  const absl::Status again = RunInline(overlay_->Flush());
+  EXPECT_EQ(StatusErrno(again), EIO);
+  EXPECT_THAT(again, SaysThat("read-only"));
+  EXPECT_THAT(RunInline(overlay_->Zero(1, 1)), SaysThat("read-only"));
+  const Bytes data(kBlockBytes);
+  EXPECT_THAT(RunInline(overlay_->Write(9, data)), SaysThat("read-only"));
+  EXPECT_FALSE(RunInline(overlay_->Checkpoint()).ok());
+  EXPECT_FALSE(RunInline(overlay_->Close()).ok());
+  Check();
+  Reopen(false);
+  Check();
+  ASSERT_OK(Write(3));
+  EXPECT_OK(RunInline(overlay_->Flush()));
+}
+
+TEST_F(FaultsTest, AFailedSyncInACheckpointTurnsItReadOnly) {
+  for (uint64_t i = 0; i < 50; ++i) ASSERT_OK(Write(i));
+  for (uint64_t nth = 1; nth <= 2; ++nth) {
+    plan_.FailNth(Fault{IoRequest::Op::kSync, "", nth, EIO});
+    EXPECT_FALSE(RunInline(overlay_->Checkpoint()).ok());
+    plan_.ClearFaults();
+    EXPECT_FALSE(overlay_->failure().ok());
+    EXPECT_FALSE(Write(77).ok());
+    Check();
+    Reopen(false);
+    Check();
+    ASSERT_OK(Write(60 + nth));
+  }
+  ASSERT_OK(RunInline(overlay_->Checkpoint()));
+  Reopen(false);
+  Check();
+}
+
+TEST_F(FaultsTest, ACheckpointWithoutRoomChangesNothing) {
+  for (uint64_t i = 0; i < 500; ++i) ASSERT_OK(Write(i * 3));
+  ASSERT_OK(RunInline(overlay_->Flush()));
+  plan_.SetRoomBytes(0);
+  EXPECT_THAT(RunInline(overlay_->Checkpoint()), IsCode(absl::StatusCode::kResourceExhausted));
+  EXPECT_OK(overlay_->failure());
+  Check();
+  plan_.SetRoomBytes(std::nullopt);
+  ASSERT_OK(Write(1));
+  ASSERT_OK(RunInline(overlay_->Checkpoint()));
+  ASSERT_OK(Write(2));
+  Reopen(false);
+  Check();
+}
+
+TEST_F(FaultsTest, AFailedDataWriteIsThatRequestsAlone) {
+  ASSERT_OK(Write(1));
+  // The first write of a request is its data.
+  plan_.FailNth(Fault{IoRequest::Op::kWrite, "", 1, EIO});
+  EXPECT_EQ(StatusErrno(Write(2)), EIO);
+  ASSERT_OK(Write(3));
+  ASSERT_OK(RunInline(overlay_->Flush()));
+  Check();
+  Reopen(false);
+  Check();
+}
+
+TEST_F(FaultsTest, AFailedJournalWriteTurnsItReadOnly) {
+  ASSERT_OK(Write(1));
+  plan_.FailNth(Fault{IoRequest::Op::kWrite, "", 2, EIO});
+  EXPECT_EQ(StatusErrno(Write(1)), EIO);
+  EXPECT_THAT(Write(3), SaysThat("read-only"));
+  Check();
+  Reopen(false);
+  Check();
+}
+
+// A hole in the middle of every kind of failure: each request from the first to the last fails once.
+TEST_F(FaultsTest, EveryRequestMayFail) {
+  constexpr IoRequest::Op kOps[] = {IoRequest::Op::kWrite, IoRequest::Op::kSync, IoRequest::Op::kAllocate, IoRequest::Op::kPunchHole,
+                                    IoRequest::Op::kRead};
+  for (const IoRequest::Op op : kOps) {
+    for (uint64_t nth = 1; nth < 40; ++nth) {
+      plan_.FailNth(Fault{op, "", nth, op == IoRequest::Op::kWrite && nth % 2 == 0 ? ENOSPC : EIO});
+      for (uint64_t i = 0; i < 12; ++i) {
+        Write(random_() % 64, 1 + random_() % 3).IgnoreError();
+        if (i % 5 == 4) RunInline(overlay_->Flush()).IgnoreError();
+        if (i % 6 == 5) RunInline(overlay_->Checkpoint()).IgnoreError();
+        if (i % 7 == 6) Zero(random_() % 64, 2).IgnoreError();
+      }
+      RunInline(overlay_->Close()).IgnoreError();
+      plan_.ClearFaults();
+      // A request that failed may have happened or not; so this looks only at whether the file opens and reads.
+      Reopen(false);
+      overlay_->VisitRange(0, 64, [&](const Segment& piece) {
+        if (piece.kind != Segment::Kind::kData) return;
+        Bytes found(BlockOffsetBytes(piece.length));
+        EXPECT_OK(RunInline(overlay_->ReadSlots(piece.physical, found)));
+      });
+      ASSERT_FALSE(HasFailure()) << static_cast<int>(op) << " " << nth;
+    }
+  }
+}
+
+TEST_F(FaultsTest, DamagedFilesAreRefusedOrReadRight) {
+  for (uint64_t i = 0; i < 30; ++i) ASSERT_OK(Write(i));
+  ASSERT_OK(RunInline(overlay_->Close()));
+  overlay_.reset();
+  const std::string name = DataFileName(id_);
+  MemoryStorage::Content& content = *memory_.files().at(name);
+  const uint64_t size = content.size_bytes;
+  // Cut short anywhere.
+  for (uint64_t cut = 0; cut < size; cut += 1 + random_() % 5000) {
+    MemoryStorage copy = memory_.Clone();
+    TruncateContent(*copy.files().at(name), cut);
+    const auto opened = RunInline(Overlay::Open(loop_, copy, id_, OpenMode::kReadWrite, false));
+    if (opened.ok()) continue;  // what was cut off held data: reading tells
+    EXPECT_THAT(opened, IsCode(absl::StatusCode::kDataLoss));
+    EXPECT_THAT(opened, SaysThat(name));
+  }
+}
+
+TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
+  ASSERT_OK(RunInline(overlay_->Close()));
+  overlay_.reset();
+  const Uuid other = Uuid::Random();
+  ASSERT_OK(memory_.Rename(DataFileName(id_), DataFileName(other)));
+  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, other, OpenMode::kRead, false)), IsCode(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kRead, false)), IsCode(absl::StatusCode::kNotFound));
+}
+
+}  // namespace
+}  // namespace cowl
