@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <mutex>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -24,6 +25,8 @@ class ChainCache {
   void Forget(const Uuid& layer);
 
  private:
+  std::shared_ptr<const ChainMap> Find(std::span<const LayerRow> chain);
+
   std::mutex mutex_;
   std::unordered_map<Uuid, std::weak_ptr<const ChainMap>> by_top_;  // guarded by mutex_
 };

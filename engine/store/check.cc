@@ -289,7 +289,7 @@ absl::Status StoreImpl::CheckLeaks(CheckRun& run) {
 absl::Status StoreImpl::Repair(CheckRun& run) {
   if (!run.tally.report.leaks.empty()) COWL_RETURN_IF_ERROR(CollectGarbage().status());
   if (run.tally.bad_layers.empty()) return absl::OkStatus();
-  return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
+  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     const auto is_lost = [&](const Uuid& top) -> absl::StatusOr<bool> {
       COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain, edits.Chain(top));
       return std::any_of(chain.begin(), chain.end(), [&](const LayerRow& row) { return run.tally.bad_layers.contains(row.id); });
@@ -300,7 +300,9 @@ absl::Status StoreImpl::Repair(CheckRun& run) {
       if (lost) COWL_RETURN_IF_ERROR(edits.RemoveImage(image.name, image.tag));
     }
     return absl::OkStatus();
-  });
+  }));
+  ReapAndWait();
+  return absl::OkStatus();
 }
 
 }  // namespace cowl

@@ -1,4 +1,6 @@
 // disks.cc: opening a device when somebody needs its content, and closing it when nobody does any more.
+#include <algorithm>
+#include <shared_mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -86,6 +88,17 @@ Task<absl::Status> CloseOnLoop(std::shared_ptr<Disk> disk) {
   }
   disk->device.reset();
   co_return status;
+}
+
+// Null while a snapshot is being finished, which installs a chain of its own.
+Task<std::shared_ptr<const ChainMap>> SettledChainOf(CowDevice& device) {
+  if (device.is_sealing()) co_return nullptr;
+  co_return device.chain();
+}
+
+Task<absl::Status> ReplaceChainOf(CowDevice& device, std::shared_ptr<const ChainMap> chain) {
+  device.ReplaceChain(std::move(chain));
+  co_return absl::OkStatus();
 }
 
 }  // namespace
@@ -198,6 +211,24 @@ void StoreImpl::DestroySoon(std::shared_ptr<Disk> disk) {
     disk->hold = {};                  // the layer may go now
     ReapSoon();
   });
+}
+
+// A layer below an open device was merged away: what it reads stays the same, but from which layer it comes is told anew.
+absl::Status StoreImpl::RefreshChain(const std::string& name, const std::vector<Uuid>& deleted) {
+  absl::StatusOr<LockedDevice> device = LockDevice(name);
+  if (absl::IsNotFound(device.status())) return absl::OkStatus();  // removed or renamed meanwhile
+  COWL_RETURN_IF_ERROR(device.status());
+  if (device->entry->disk == nullptr || device->entry->disk->cow == nullptr) return absl::OkStatus();
+  Disk& disk = *device->entry->disk;
+  const std::shared_ptr<const ChainMap> old = RunOn(disk.slot->loop(), SettledChainOf(*disk.cow));
+  if (old == nullptr) return absl::OkStatus();
+  const bool is_stale = std::any_of(deleted.begin(), deleted.end(), [&](const Uuid& id) {
+    return std::find(old->layers.begin(), old->layers.end(), id) != old->layers.end();
+  });
+  if (!is_stale) return absl::OkStatus();
+  std::shared_lock lock(files_mutex_);
+  COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain, LoadChain(*disk.slot, device->row.base_layer));
+  return RunOn(disk.slot->loop(), ReplaceChainOf(*disk.cow, std::move(chain)));
 }
 
 absl::Status StoreImpl::RequireUnused(LockedDevice& device, bool force) {

@@ -55,11 +55,18 @@ absl::StatusOr<uint64_t> Reaper::CollectGarbage() {
     return absl::OkStatus();
   }));
   uint64_t punched_bytes = 0;
+  absl::Status failed;
   for (const Uuid& file : files) {
     COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-    COWL_ASSIGN_OR_RETURN(const uint64_t bytes, PunchFile(*slot, file));
-    punched_bytes += bytes;
+    const absl::StatusOr<uint64_t> bytes = PunchFile(*slot, file);
+    // One file that is damaged must not keep the space of the others.
+    if (bytes.ok()) {
+      punched_bytes += *bytes;
+    } else {
+      failed.Update(bytes.status());
+    }
   }
+  if (!failed.ok()) return failed;
   return unnamed_bytes + file_bytes + punched_bytes;
 }
 

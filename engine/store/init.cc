@@ -42,6 +42,7 @@ absl::Status CheckEmpty(const std::string& directory) {
   }
   for (; entries != fs::directory_iterator(); entries.increment(error)) {
     const std::string name = entries->path().filename();
+    if (name == "lost+found") continue;  // the root of a file system of its own
     const bool holds_something = entries->is_directory(error) && !fs::is_empty(entries->path(), error);
     if (!IsOfInit(name) || holds_something) {
       return FailedPrecondition(absl::StrCat(directory, ": not empty (", Absl(name.substr(0, 60)),

@@ -141,6 +141,12 @@ void StoreImpl::ReapSoon() {
     const absl::StatusOr<uint64_t> freed_bytes = reaper_.Run();
     if (!freed_bytes.ok()) Warn("deleting layers that nobody names", freed_bytes.status());
     reserve_.Refill();
+    const std::vector<Uuid> deleted = reaper_.TakeDeleted();
+    if (deleted.empty()) return;
+    for (const std::string& name : devices_.Names()) {
+      const absl::Status status = RefreshChain(name, deleted);
+      if (!status.ok()) Warn(absl::StrCat("device ", name), status);
+    }
   });
 }
 

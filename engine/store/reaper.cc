@@ -85,14 +85,11 @@ void HeldLayers::Release(const Uuid& layer) {
 }
 
 absl::StatusOr<uint64_t> Reaper::Run() {
-  uint64_t freed_bytes = 0;
   while (true) {
     COWL_ASSIGN_OR_RETURN(const std::optional<Job> job, NextJob());
-    if (!job) break;
+    if (!job) return ReclaimNoted();
     COWL_RETURN_IF_ERROR(Do(*job));
   }
-  COWL_ASSIGN_OR_RETURN(const uint64_t reclaimed_bytes, ReclaimNoted());
-  return freed_bytes + reclaimed_bytes;
 }
 
 // Readers outside the store open the layers below a pin one by one, by the list they were given: that list must stay true.
@@ -144,6 +141,7 @@ absl::Status Reaper::Do(const Job& job) {
     return NoteFiles(edits, noted);
   });
   chains_.Forget(job.layer.id);
+  if (status.ok() && !job.children.empty()) deleted_.push_back(job.layer.id);
   return status;
 }
 
@@ -172,15 +170,23 @@ absl::StatusOr<uint64_t> Reaper::ReclaimNoted() {
   }));
   if (noted.empty()) return 0;
   uint64_t freed_bytes = 0;
+  absl::Status failed;
+  std::set<Uuid> done;
   for (const Uuid& file : noted) {
-    COWL_ASSIGN_OR_RETURN(const uint64_t bytes, Reclaim(file));
-    freed_bytes += bytes;
+    const absl::StatusOr<uint64_t> bytes = Reclaim(file);
+    if (bytes.ok()) {
+      freed_bytes += *bytes;
+      done.insert(file);
+    } else {
+      failed.Update(bytes.status());  // it stays noted
+    }
   }
   COWL_RETURN_IF_ERROR(catalog_.Write([&](CatalogEdits& edits) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(std::set<Uuid> left, NotedFiles(edits));
-    for (const Uuid& file : noted) left.erase(file);
+    for (const Uuid& file : done) left.erase(file);
     return NoteFiles(edits, left);
   }));
+  if (!failed.ok()) return failed;
   return freed_bytes;
 }
 

@@ -76,6 +76,8 @@ class Reaper {
   absl::StatusOr<uint64_t> Run();
   // Removes files that no row names, and punches what is dead in every data file: what a crash may have left.
   absl::StatusOr<uint64_t> CollectGarbage();
+  // The layers that Runs have deleted since this was last asked: open chains may still name them.
+  std::vector<Uuid> TakeDeleted() { return std::exchange(deleted_, {}); }
   // Only the first half of that: quick enough for every opening.
   absl::StatusOr<uint64_t> RemoveUnnamedFiles();
 
@@ -103,6 +105,7 @@ class Reaper {
   ChainCache& chains_;
   HeldLayers& held_;
   std::shared_mutex& files_mutex_;
+  std::vector<Uuid> deleted_;
 };
 
 }  // namespace cowl

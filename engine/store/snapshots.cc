@@ -59,6 +59,7 @@ absl::StatusOr<DeviceInfo> StoreImpl::Clone(const std::string& source, const std
                                    clone.base_layer = layer;
                                    clone.overlay = Uuid::Random();
                                    clone.overlay_written = false;
+                                   clone.pending_overlay = {};
                                    clone.created_ns = NowNs();
                                    info = InfoOf(clone);
                                    return edits.AddDevice(clone);

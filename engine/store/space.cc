@@ -1,5 +1,6 @@
 // space.cc: where the disk's space went. Shared data counts once in the total, and in full for everything that uses it;
 // `reclaimable` is what removing that one thing would free, and in the total what gc would.
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -81,9 +82,10 @@ absl::StatusOr<DiskUsage> StoreImpl::Usage() {
   for (const DeviceInfo& device : device_infos) {
     Root root;
     root.info = {device.name, device.size_bytes, device.stored_bytes, device.disk_bytes, device.disk_bytes};
-    const auto row = std::find_if(inventory.devices.begin(), inventory.devices.end(),
-                                  [&](const DeviceRow& candidate) { return candidate.name == device.name; });
-    if (row != inventory.devices.end()) {
+    // Both lists are sorted by name.
+    const auto row = std::lower_bound(inventory.devices.begin(), inventory.devices.end(), device.name,
+                                      [](const DeviceRow& candidate, const std::string& name) { return candidate.name < name; });
+    if (row != inventory.devices.end() && row->name == device.name) {
       COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->base_layer, &root));
       COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->image_layer, &root));
     }

@@ -209,6 +209,8 @@ class StoreImpl : public Store {
   static absl::StatusOr<uint64_t> StoredBelow(CatalogQueries& queries, const DeviceRow& row);
   UserList& ImageUsers(const std::string& image);
 
+  absl::Status RefreshChain(const std::string& name, const std::vector<Uuid>& deleted);
+
   // The reaper, run by the worker; waits for it for up to two seconds.
   void ReapSoon();
   void ReapAndWait();
