@@ -131,6 +131,7 @@ void ControlServer::Stop() {
   [[maybe_unused]] const ssize_t written = ::write(stop_event_.get(), &one, sizeof(one));
   accept_thread_.join();
   std::unique_lock lock(mutex_);
+  for (const int fd : awaited_) ::shutdown(fd, SHUT_RD);
   ended_.wait(lock, [this] { return connection_count_ == 0; });
 }
 
@@ -188,15 +189,28 @@ absl::Status ControlServer::Converse(Channel& channel) {
   COWL_RETURN_IF_ERROR(CheckPeer(channel.fd()));
   COWL_RETURN_IF_ERROR(channel.Send(Hello(options_.version)));
   Session session;
-  ReceiveOptions receive;
-  receive.timeout_ms = options_.request_timeout_ms;
-  COWL_ASSIGN_OR_RETURN(const Json request, channel.Receive(receive, &session.fds));
+  COWL_ASSIGN_OR_RETURN(const Json request, AwaitRequest(channel, session));
   COWL_RETURN_IF_ERROR(CheckVersion(request, options_.version));
   COWL_ASSIGN_OR_RETURN(Json value, Run(channel, request, session));
   Json reply;
   reply["type"] = "result";
   reply["value"] = std::move(value);
   return channel.Send(reply);
+}
+
+// A client that connects and says nothing must not hold up Stop.
+absl::StatusOr<Json> ControlServer::AwaitRequest(Channel& channel, Session& session) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return Unavailable("the server is ending");
+    awaited_.insert(channel.fd());
+  }
+  ReceiveOptions receive;
+  receive.timeout_ms = options_.request_timeout_ms;
+  auto request = channel.Receive(receive, &session.fds);
+  std::lock_guard lock(mutex_);
+  awaited_.erase(channel.fd());
+  return request;
 }
 
 absl::StatusOr<Json> ControlServer::Run(Channel& channel, const Json& request, Session& session) {

@@ -49,6 +49,7 @@ class ControlServer {
   void StartConnection(UniqueFd socket);
   void Serve(UniqueFd socket);
   absl::Status Converse(Channel& channel);
+  absl::StatusOr<Json> AwaitRequest(Channel& channel, Session& session);
   absl::StatusOr<Json> Run(Channel& channel, const Json& request, Session& session);
 
   const ControlServerOptions options_;
@@ -62,6 +63,7 @@ class ControlServer {
   std::mutex mutex_;  // guards what follows
   std::condition_variable ended_;
   int connection_count_ = 0;
+  std::set<int> awaited_;  // sockets of clients that have not asked for anything yet
 };
 
 }  // namespace cowl

@@ -63,7 +63,7 @@ server_is_gone() {
     fails 1 "^cowl: ${verb%% *}: .*$device" cowl $verb
   done
   succeeds cowl rm web --force
-  server_is_gone || cowl stop
+  server_is_gone
   fails 1 . cowl inspect web
 }
 

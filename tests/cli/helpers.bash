@@ -52,6 +52,16 @@ succeeds() {
   if [[ -n $stderr ]]; then echo "printed on stderr: $stderr"; return 1; fi
 }
 
+# need TOOL...: skips the test where a tool is missing, visibly; under CI=true that is a failure.
+need() {
+  local tool
+  for tool in "$@"; do
+    command -v "$tool" >/dev/null && continue
+    if [[ ${CI:-} == true ]]; then echo "$tool is missing"; return 1; fi
+    skip "$tool is missing"
+  done
+}
+
 # A document with what differs from run to run made equal: ids by order of appearance, times, paths.
 normalised() {
   sed -E -e "s#$dir#DIR#g" -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]+)?Z/TIME/g' \

@@ -20,7 +20,7 @@ load helpers
 }
 
 @test "qcow2 goes out and comes in" {
-  command -v qemu-img >/dev/null || skip "no qemu-img here"
+  need qemu-img
   make_disk disk.raw 200704
   cowl import disk.raw a >/dev/null
   succeeds cowl export a out.qcow2 --format qcow2
@@ -30,7 +30,7 @@ load helpers
 }
 
 @test "a raw disk is never taken for another format" {
-  command -v qemu-img >/dev/null || skip "no qemu-img here"
+  need qemu-img
   qemu-img create -q -f qcow2 disk.qcow2 1M
   truncate -s %4096 disk.qcow2
   cowl import disk.qcow2 a >/dev/null
@@ -38,7 +38,7 @@ load helpers
 }
 
 @test "a directory becomes ext4, twice the same" {
-  command -v e2fsck >/dev/null || skip "no e2fsck here"
+  need e2fsck
   mkdir -p tree/sub
   echo hello > tree/sub/file
   ln -s sub/file tree/link
@@ -133,7 +133,7 @@ load helpers
 }
 
 @test "progress shows only on a terminal, and not with --quiet" {
-  command -v script >/dev/null || skip "no script(1) here"
+  need script
   head -c 256M /dev/urandom > noise
   script -qec "'${COWL:-cowl}' import noise a" log >/dev/null
   grep -q 'import.*\[.*%.*/s.*left' log

@@ -110,9 +110,7 @@ absl::Status RunDetach(const Invocation& invocation, Output& output) {
     COWL_RETURN_IF_ERROR(FindSubject(invocation, invocation.Text("NAME")).status());
     return NotFound(absl::StrCat(Quoted(invocation.Text("NAME")), " is not attached: see cowl ls"));
   }
-  auto server = HeldServer::HoldRunning(invocation.store);
-  COWL_RETURN_IF_ERROR(Detach(invocation.store, name, invocation.force));
-  if (server.ok() && *server) COWL_RETURN_IF_ERROR((*server)->End());
+  COWL_RETURN_IF_ERROR(DetachAndLetGo(invocation.store, name, invocation.force));
   PrintResult(output, Json::object(), "");
   return absl::OkStatus();
 }

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "cowl/names.h"
+#include "tools/cowl/held_server.h"
 
 namespace cowl {
 
@@ -22,11 +23,17 @@ std::string WhereAttached(const Attachment& attachment) {
   return absl::StrCat("at ", attachment.device, mounted);
 }
 
+absl::Status DetachAndLetGo(const std::string& store, const std::string& name, bool force) {
+  auto server = HeldServer::HoldRunning(store);
+  COWL_RETURN_IF_ERROR(Detach(store, name, force));
+  return server.ok() && *server ? (*server)->End() : absl::OkStatus();
+}
+
 absl::Status LetGo(const std::string& store, const std::string& name, bool force) {
   COWL_ASSIGN_OR_RETURN(const AttachedMap attached, ListAttached(store));
   const auto found = attached.find(name);
   if (found == attached.end()) return absl::OkStatus();
-  if (force) return Detach(store, name, /*force=*/true);
+  if (force) return DetachAndLetGo(store, name, /*force=*/true);
   return FailedPrecondition(absl::StrCat(Quoted(name), " is attached ",
                                          WhereAttached(found->second), ": cowl detach ", name,
                                          " first, or use --force"));

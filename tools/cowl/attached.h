@@ -19,6 +19,9 @@ absl::StatusOr<AttachedMap> ListAttached(const std::string& store);
 // it first.
 absl::Status LetGo(const std::string& store, const std::string& name, bool force);
 
+// Detaches; a server that was started for what is attached ends when that was the last of it.
+absl::Status DetachAndLetGo(const std::string& store, const std::string& name, bool force);
+
 // "at /dev/nbd0, mounted on /mnt"
 std::string WhereAttached(const Attachment& attachment);
 

@@ -36,11 +36,11 @@ class ControlSocketTest : public testing::Test {
     ::rmdir(directory_.c_str());
   }
 
-  void Start(const std::string& version) {
+  void Start(const std::string& version, int request_timeout_ms = 300) {
     ControlServerOptions options;
     options.directory = directory_;
     options.version = version;
-    options.request_timeout_ms = 300;
+    options.request_timeout_ms = request_timeout_ms;
     options.progress_interval_ms = 1;
     auto server = ControlServer::Start(
         options, [this](const std::string& verb, const Json& args, Session& session) {
@@ -323,6 +323,15 @@ TEST_F(ControlSocketTest, AStoreWithALongPathIsReached) {
   server_.reset();
   for (auto folder = made.rbegin(); folder != made.rend(); ++folder) ::rmdir(folder->c_str());
   directory_ = outer;
+}
+
+TEST_F(ControlSocketTest, AClientThatSaysNothingDoesNotHoldUpTheEnd) {
+  server_.reset();
+  Start("1.0", /*request_timeout_ms=*/60'000);
+  const UniqueFd silent = RawConnection();
+  const auto begin = std::chrono::steady_clock::now();
+  server_->Stop();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
 }
 
 TEST_F(ControlSocketTest, AClientOfAServerThatEndsIsToldSo) {
