@@ -78,8 +78,8 @@ absl::StatusOr<Attachment> FindAttachment(const std::string& store_dir, const st
 // Call after a device was resized in the store: the kernel takes over the size. `size_bytes` is the new one.
 absl::Status TellResized(const std::string& store_dir, const std::string& name, uint64_t size_bytes);
 
-// Gives every device attached by nbd new connections to the server that now listens: call when a server has begun to serve.
-// (The FUSE way reconnects by itself.) A device whose export is now another thing is left cut off and reported.
+// Gives every device attached by nbd new connections to the server that now listens, in the place of dead ones. A server has
+// keeper.h do it. (The FUSE way reconnects by itself.) A device whose export is now another thing is left cut off and reported.
 absl::Status Reattach(const std::string& store_dir);
 
 // Undoes attachments that a crash left half made, and drops records of what is gone. Returns a line for each thing done.

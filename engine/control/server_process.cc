@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "attach/attach.h"
+#include "attach/keeper.h"
 #include "base/status.h"
 #include "control/commands.h"
 #include "control/control_client.h"
@@ -73,7 +74,7 @@ class ServerProcess : public ServerFacts {
   std::unique_ptr<LeaseTable> leases_;
   std::unique_ptr<ControlServer> control_;
   std::thread stream_;
-  std::thread reattach_;
+  std::unique_ptr<AttachmentKeeper> keeper_;
 };
 
 absl::Status ServerProcess::Run() {
@@ -107,11 +108,9 @@ absl::Status ServerProcess::Start() {
                       return Dispatch(verb, args, session);
                     }));
   if (!options_.stdio_name.empty()) StartStream();
-  // Kernel devices that a server before us left: they wait for us to listen.
-  reattach_ = std::thread([this] {
-    if (const absl::Status status = Reattach(options_.directory); !status.ok()) {
-      spdlog::warn("attachments of before: {}", Message(status));
-    }
+  // Kernel devices that a server before us left wait for us to listen, and ours may need new connections.
+  keeper_ = std::make_unique<AttachmentKeeper>(options_.directory, [](const absl::Status& status) {
+    spdlog::warn("attached devices: {}", Message(status));
   });
   return absl::OkStatus();
 }
@@ -177,13 +176,13 @@ void ServerProcess::WaitForEnd() {
 // waits for the store.
 void ServerProcess::Stop() {
   End();
+  keeper_.reset();
   if (control_) control_->Stop();
   if (nbd_) {
     if (const absl::Status status = nbd_->Drain(kDrainTimeout); !status.ok())
       spdlog::warn("drain: {}", Message(status));
   }
   if (stream_.joinable()) stream_.join();
-  if (reattach_.joinable()) reattach_.join();
   leases_.reset();
   nbd_.reset();
   store_.reset();

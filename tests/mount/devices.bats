@@ -97,7 +97,7 @@ full_life() {
   rm "$mount/file"
   sync -f "$mount"
   fstrim "$mount"
-  wait_until 10 disk_below $((empty + (16 << 20)))
+  wait_until 10 disk_below $((empty + (16 << 20))) || { cowl ls; cowl df; return 1; }
   cowl detach disk
 }
 
