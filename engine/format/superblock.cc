@@ -171,14 +171,21 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from, con
 absl::StatusOr<Superblock> ChooseSuperblock(std::span<const std::byte> from, const std::string& path) {
   COWL_CHECK(from.size() == 2 * kBlockBytes);
   std::optional<Superblock> newest;
+  int empty_slots = 0;
   for (uint64_t slot = 0; slot < 2; ++slot) {
     const std::span<const std::byte> block = from.subspan(slot * kBlockBytes, kBlockBytes);
-    if (IsZero(block)) continue;  // not written yet
+    if (IsZero(block)) {
+      ++empty_slots;
+      continue;
+    }
     absl::StatusOr<Superblock> superblock = DecodeSuperblock(block, path);
     if (!superblock.ok()) return superblock.status();
     if (Superblock::SlotOf(superblock->generation) != slot) return DataLoss(path + ": superblock: in the wrong place");
+    if (newest && newest->id != superblock->id) return DataLoss(path + ": superblock: the two are of different files");
     if (!newest || newest->generation < superblock->generation) newest = *std::move(superblock);
   }
+  // Both are written when the file is made: what stood in an empty one was lost, and might have been the newer.
+  if (newest && empty_slots != 0) return DataLoss(path + ": superblock: one of the two is gone");
   if (newest) return *std::move(newest);
   return DataLoss(path + ": has no superblock: its writing was interrupted");
 }

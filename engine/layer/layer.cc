@@ -189,7 +189,7 @@ Task<absl::Status> WriteMapOnlyLayer(Storage& storage, NewLayer layer, FileMap m
   COWL_CO_RETURN_IF_ERROR(co_await (*file)->Truncate(BlockOffsetBytes(Superblock::kFirstFreeBlock)));
   COWL_CO_RETURN_IF_ERROR(co_await WriteMapSections(**file, Superblock::kFirstFreeBlock, map, &superblock));
   COWL_CO_RETURN_IF_ERROR(co_await (*file)->Sync());
-  COWL_CO_RETURN_IF_ERROR(co_await WriteSuperblock(**file, superblock));
+  COWL_CO_RETURN_IF_ERROR(co_await WriteFirstSuperblock(**file, &superblock));
   co_return co_await (*file)->Sync();
 }
 

@@ -158,7 +158,7 @@ Task<absl::StatusOr<LayerSummary>> FileLayerWriter::Finish() {
   superblock.map = *section;
   superblock.stored_blocks = map.DataBlocks();
   COWL_CO_RETURN_IF_ERROR(co_await file_->Sync());
-  COWL_CO_RETURN_IF_ERROR(co_await WriteSuperblock(*file_, superblock));
+  COWL_CO_RETURN_IF_ERROR(co_await WriteFirstSuperblock(*file_, &superblock));
   COWL_CO_RETURN_IF_ERROR(co_await file_->Sync());  // the file is a layer from here on
   co_return LayerSummary{superblock.id, BlockOffsetBytes(superblock.stored_blocks)};
 }

@@ -26,4 +26,11 @@ Task<absl::Status> WriteSuperblock(File& file, Superblock superblock) {
   co_return co_await file.Write(BlockOffsetBytes(Superblock::SlotOf(superblock.generation)), block);
 }
 
+Task<absl::Status> WriteFirstSuperblock(File& file, Superblock* superblock) {
+  superblock->generation = 1;
+  COWL_CO_RETURN_IF_ERROR(co_await WriteSuperblock(file, *superblock));
+  superblock->generation = 2;
+  co_return co_await WriteSuperblock(file, *superblock);
+}
+
 }  // namespace cowl

@@ -15,4 +15,8 @@ Task<absl::StatusOr<Section>> WriteSection(File& file, uint64_t block, std::span
 
 Task<absl::Status> WriteSuperblock(File& file, Superblock superblock);
 
+// Writes the first superblock of a new file into both slots, as generations 1 and 2, so that from the first sync on an empty slot is
+// damage. Sets the generation of `superblock` to 2.
+Task<absl::Status> WriteFirstSuperblock(File& file, Superblock* superblock);
+
 }  // namespace cowl

@@ -154,13 +154,14 @@ Task<absl::Status> Overlay::WriteCheckpoint(CheckpointWork& work) {
   COWL_CO_RETURN_IF_ERROR(co_await WriteCheckpointSections(work));
   Superblock& next = work.next;
   next.checkpoint_order = frozen_position_.last_order;
-  next.resume_order = frozen_position_.last_order;
   next.journal_block = frozen_position_.chunk.physical;
   next.journal_blocks = frozen_position_.chunk.blocks;
   next.journal_check = frozen_position_.last_check;
   next.stored_blocks = frozen_stored_blocks_;
   // All that the superblock will name must be durable before it is.
   COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
+  // Not where the map was frozen: a slot that the frozen map names may have been replaced before that sync, and used again.
+  next.resume_order = durable_order_;
   co_return co_await WriteRoot(next);
 }
 

@@ -180,7 +180,7 @@ Task<void> Overlay::TakeSpareChunk() {
       spare_chunk_ = chunk;
       co_return;
     }
-    slots_.Return(chunk);
+    co_await ReturnRefused(chunk);
   }
 }
 

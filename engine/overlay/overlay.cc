@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/status.h"
+#include "layer/section_writer.h"
 #include "overlay/overlay_internal.h"
 
 namespace cowl {
@@ -66,12 +67,12 @@ Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Create(Loop& loop, Stora
   root.size_bytes = options.size_bytes;
   root.secret = RandomSecret();
   root.created_ns = NowNs();
-  root.generation = 0;
   std::unique_ptr<Overlay> overlay(new Overlay(loop, *std::move(file), root, {}, {}));
   overlay->root_.clean = true;
   // Room for both superblocks from the start: a full disk must not keep one from being written.
   COWL_CO_RETURN_IF_ERROR(co_await overlay->file_->Allocate(0, BlockOffsetBytes(Superblock::kFirstFreeBlock)));
-  COWL_CO_RETURN_IF_ERROR(co_await overlay->PrepareToAppend());
+  COWL_CO_RETURN_IF_ERROR(co_await WriteFirstSuperblock(*overlay->file_, &overlay->root_));
+  COWL_CO_RETURN_IF_ERROR(co_await overlay->PrepareToAppend());  // syncs them, too
   co_return overlay;
 }
 
@@ -210,9 +211,21 @@ Task<absl::Status> Overlay::TryPlace(std::span<const std::byte> data, std::vecto
     status = co_await file_->Write(BlockOffsetBytes(run.physical), part);
   }
   if (status.ok()) co_return status;
+  co_await ReturnRefused(runs->back());
+  runs->pop_back();
   for (const SlotRun& run : *runs) slots_.Return(run);
   runs->clear();
   co_return status;
+}
+
+// A run that the disk had no room for has no space behind it, or only in parts: none of it may pass for room that is there already.
+Task<void> Overlay::ReturnRefused(SlotRun run) {
+  const absl::Status punched = co_await file_->PunchHole(BlockOffsetBytes(run.physical), BlockOffsetBytes(run.blocks));
+  if (punched.ok()) {
+    slots_.ReturnHollow(run);
+  } else {
+    slots_.Return(run);
+  }
 }
 
 Task<absl::Status> Overlay::ReadSlots(uint64_t physical, std::span<std::byte> into) {

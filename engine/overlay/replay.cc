@@ -171,13 +171,14 @@ Task<absl::StatusOr<std::vector<uint64_t>>> BadBlocks(File& file, const JournalR
   size_t sum = 0;
   for (const SlotRun& run : record.runs) {
     const uint64_t begin = BlockOffsetBytes(run.physical);
-    data.resize(BlockOffsetBytes(run.blocks));
-    // Data that lies beyond the end of the file was never written.
-    const bool readable = begin + data.size() <= file_bytes;
-    if (readable) COWL_CO_RETURN_IF_ERROR(co_await file.Read(begin, data));
+    // Data that lies beyond the end of the file was never written, or lost; what stands before it counts all the same.
+    const uint64_t readable = begin < file_bytes ? std::min(run.blocks, BlocksFloor(file_bytes - begin)) : 0;
+    data.resize(BlockOffsetBytes(readable));
+    if (readable != 0) COWL_CO_RETURN_IF_ERROR(co_await file.Read(begin, data));
     for (uint64_t i = 0; i < run.blocks; ++i, ++sum, ++block) {
-      const std::span<const std::byte> content = std::span(data).subspan(i * kBlockBytes, kBlockBytes);
-      if (!readable || Xxh3(content) != record.sums[sum]) bad.push_back(block);
+      const bool holds =
+          i < readable && Xxh3(std::span(data).subspan(i * kBlockBytes, kBlockBytes)) == record.sums[sum];
+      if (!holds) bad.push_back(block);
     }
   }
   co_return bad;

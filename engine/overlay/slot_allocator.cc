@@ -88,13 +88,22 @@ SlotRun SlotAllocator::TakeContiguous(uint64_t blocks) {
   return run;
 }
 
-void SlotAllocator::Return(const SlotRun& run) {
+void SlotAllocator::ForgetBirth(const SlotRun& run) {
   std::vector<SlotRun> born;
   born_.Split(run, [&](const SlotRun& piece, bool is_born) {
     if (is_born) born.push_back(piece);
   });
   for (const SlotRun& piece : born) born_.Remove(piece);
+}
+
+void SlotAllocator::Return(const SlotRun& run) {
+  ForgetBirth(run);
   free_.Add(run);
+}
+
+void SlotAllocator::ReturnHollow(const SlotRun& run) {
+  ForgetBirth(run);
+  hollow_.Add(run);
 }
 
 void SlotAllocator::Retire(const SlotRun& run) {

@@ -54,6 +54,8 @@ class SlotAllocator {
   SlotRun TakeContiguous(uint64_t blocks);
   // Taken and never used, or no longer needed by anybody: free at once.
   void Return(const SlotRun& run);
+  // The same, for a run that the file system holds no space for.
+  void ReturnHollow(const SlotRun& run);
 
   // Given up by a record that has been written: free when the rule above allows it.
   void Retire(const SlotRun& run);
@@ -87,6 +89,7 @@ class SlotAllocator {
     std::vector<SlotRun> waiting;
   };
 
+  void ForgetBirth(const SlotRun& run);
   void ReleaseAfterReads(const SlotRun& run);
   void PopDrained();
 

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "base/units.h"
+#include "io/memory_storage.h"
 #include "stack/seeds.h"
 #include "stack/stack.h"
 #include "support/status_matchers.h"

@@ -62,13 +62,18 @@ void History::Zero(uint64_t offset_bytes, uint64_t length_bytes, size_t position
   Note(BlocksFloor(offset_bytes), BlocksCeil(offset_bytes + length_bytes), position);
 }
 
-void History::Discard(uint64_t offset_bytes, uint64_t length_bytes, size_t position) {
+History::Overwrite History::DiscardAsOverwrite(uint64_t offset_bytes, uint64_t length_bytes) const {
   const uint64_t end_bytes = offset_bytes + length_bytes;
   const uint64_t begin = BlocksCeil(offset_bytes);
   const uint64_t end = end_bytes == bytes_.size() ? BlocksCeil(end_bytes) : BlocksFloor(end_bytes);
-  if (begin >= end) return;
+  if (begin >= end) return {};
   const uint64_t to_bytes = std::min<uint64_t>(BlockOffsetBytes(end), bytes_.size());
-  Zero(BlockOffsetBytes(begin), to_bytes - BlockOffsetBytes(begin), position);
+  return {BlockOffsetBytes(begin), std::vector<std::byte>(to_bytes - BlockOffsetBytes(begin))};
+}
+
+void History::Discard(uint64_t offset_bytes, uint64_t length_bytes, size_t position) {
+  const Overwrite zeros = DiscardAsOverwrite(offset_bytes, length_bytes);
+  if (!zeros.bytes.empty()) Zero(zeros.offset_bytes, zeros.bytes.size(), position);
 }
 
 void History::Flushed(size_t state, size_t position) {
@@ -88,12 +93,26 @@ size_t History::AnsweredAt(size_t position) const {
   return static_cast<size_t>(after - answered_at_.begin()) - 1;
 }
 
-std::optional<size_t> History::Find(std::span<const std::byte> image, size_t at_least) const {
+std::optional<size_t> History::Find(std::span<const std::byte> image, size_t at_least) {
   const uint64_t digest = Digest(image);
   for (size_t state = digests_.size(); state-- > at_least;) {
     if (digests_[state] == digest) return state;
   }
+  if (FindUnanswered(digest, unanswered_)) return now();
   return std::nullopt;
+}
+
+// Tries every order of what was not answered, and notes what leads to the digest. A few requests are in flight at most.
+bool History::FindUnanswered(uint64_t digest, std::vector<Overwrite> left) {
+  for (size_t i = 0; i < left.size(); ++i) {
+    const History before = *this;
+    Write(left[i].offset_bytes, left[i].bytes, answered_at_.back());
+    std::vector<Overwrite> rest = left;
+    rest.erase(rest.begin() + static_cast<ptrdiff_t>(i));
+    if (digests_.back() == digest || FindUnanswered(digest, std::move(rest))) return true;
+    *this = before;
+  }
+  return false;
 }
 
 void History::GoOnFrom(size_t state, std::span<const std::byte> image) {
@@ -102,11 +121,13 @@ void History::GoOnFrom(size_t state, std::span<const std::byte> image) {
   digests_.resize(state + 1);
   answered_at_.resize(state + 1);
   changes_.resize(state + 1);
+  unanswered_.clear();
 }
 
 void History::RestartLog(size_t position) {
   const size_t durable = std::min(DurableAt(position), now());
   std::fill(answered_at_.begin(), answered_at_.end(), 0);
+  unanswered_.clear();
   flushes_ = {{durable, 0}};
 }
 

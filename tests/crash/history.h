@@ -19,6 +19,15 @@ class History {
   void Write(uint64_t offset_bytes, std::span<const std::byte> from, size_t position);
   void Discard(uint64_t offset_bytes, uint64_t length_bytes, size_t position);
   void Zero(uint64_t offset_bytes, uint64_t length_bytes, size_t position);
+  // Requests that had not been answered when the process ended: each may have happened or not, after all that was answered, in any
+  // order. Until the next GoOnFrom.
+  struct Overwrite {
+    uint64_t offset_bytes;
+    std::vector<std::byte> bytes;
+  };
+  void Unanswered(std::vector<Overwrite> overwrites) { unanswered_ = std::move(overwrites); }
+  // What a discard makes of these bytes: the whole blocks in it become zeros.
+  Overwrite DiscardAsOverwrite(uint64_t offset_bytes, uint64_t length_bytes) const;
   // All up to `state` is durable from `position` on.
   void Flushed(size_t state, size_t position);
 
@@ -29,8 +38,8 @@ class History {
   size_t DurableAt(size_t position) const;
   size_t AnsweredAt(size_t position) const;
 
-  // The newest state from `at_least` on that reads as `image`.
-  std::optional<size_t> Find(std::span<const std::byte> image, size_t at_least) const;
+  // The newest state from `at_least` on that reads as `image`; one that unanswered requests made is noted as a state then.
+  std::optional<size_t> Find(std::span<const std::byte> image, size_t at_least);
   // The device stands at `state` now and goes on from there, whatever had come later. Positions stay.
   void GoOnFrom(size_t state, std::span<const std::byte> image);
   // Positions begin anew: everything that was durable at `position` is at 0.
@@ -49,6 +58,7 @@ class History {
     size_t position;
   };
 
+  bool FindUnanswered(uint64_t digest, std::vector<Overwrite> left);
   void Note(uint64_t first_block, uint64_t end_block, size_t position);
   static uint64_t BlockDigest(uint64_t block, uint64_t sum);
   uint64_t SumOf(std::span<const std::byte> image, uint64_t block) const;
@@ -61,6 +71,7 @@ class History {
   std::vector<size_t> answered_at_;
   std::vector<std::vector<Change>> changes_;
   std::vector<Flush> flushes_;
+  std::vector<Overwrite> unanswered_;
 };
 
 }  // namespace cowl

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +57,8 @@ class Life {
   void MakeSize(Request* request);
   Task<void> Client();
   Task<absl::Status> Do(const Request* request);
+  Task<absl::Status> DoChange(Request request);
+  History::Overwrite ContentOf(const Request& request);
   Task<void> Control();
   Task<absl::Status> ControlOnce();
   void Failed(const std::string& what, const absl::Status& status);
@@ -67,6 +70,9 @@ class Life {
   std::mt19937_64 random_;
   std::unique_ptr<ShuffledLoop> loop_;
   Stack stack_;
+  std::map<uint64_t, History::Overwrite> in_flight_;  // changes that have not been answered
+  uint64_t changes_begun_ = 0;
+  size_t opened_at_ = 0;  // position
   int requests_left_ = 0;
   int clients_left_ = 0;
   bool control_runs_ = false;
@@ -114,19 +120,10 @@ Task<absl::Status> Life::Do(const Request* request) {
   CowDevice& device = stack_.device();
   absl::Status status;
   switch (request->kind) {
-    case Request::Kind::kWrite: {
-      const std::vector<std::byte> bytes = RandomBytes(random_, request->length);
-      status = co_await device.Write(request->offset, bytes, {});
-      if (status.ok()) history_.Write(request->offset, bytes, storage_.position());
-      break;
-    }
+    case Request::Kind::kWrite:
     case Request::Kind::kDiscard:
-      status = co_await device.Discard(request->offset, request->length, {});
-      if (status.ok()) history_.Discard(request->offset, request->length, storage_.position());
-      break;
     case Request::Kind::kZero:
-      status = co_await device.WriteZeroes(request->offset, request->length, {});
-      if (status.ok()) history_.Zero(request->offset, request->length, storage_.position());
+      status = co_await DoChange(*request);
       break;
     case Request::Kind::kRead: {
       std::vector<std::byte> bytes(request->length);
@@ -140,6 +137,26 @@ Task<absl::Status> Life::Do(const Request* request) {
       break;
     }
   }
+  co_return status;
+}
+
+History::Overwrite Life::ContentOf(const Request& request) {
+  if (request.kind == Request::Kind::kDiscard) return history_.DiscardAsOverwrite(request.offset, request.length);
+  if (request.kind == Request::Kind::kZero) return {request.offset, std::vector<std::byte>(request.length)};
+  return {request.offset, RandomBytes(random_, request.length)};
+}
+
+Task<absl::Status> Life::DoChange(Request request) {
+  CowDevice& device = stack_.device();
+  const uint64_t number = ++changes_begun_;
+  const History::Overwrite& kept = in_flight_[number] = ContentOf(request);
+  absl::Status status;
+  if (request.kind == Request::Kind::kWrite) status = co_await device.Write(request.offset, kept.bytes, {});
+  if (request.kind == Request::Kind::kDiscard) status = co_await device.Discard(request.offset, request.length, {});
+  if (request.kind == Request::Kind::kZero) status = co_await device.WriteZeroes(request.offset, request.length, {});
+  if (!status.ok()) co_return status;  // it may have happened all the same
+  if (!kept.bytes.empty()) history_.Write(kept.offset_bytes, kept.bytes, storage_.position());
+  in_flight_.erase(number);
   co_return status;
 }
 
@@ -192,6 +209,7 @@ std::string Life::Open() {
   const std::optional<size_t> state = history_.Find(image, answered);
   if (!state) return absl::StrCat("reopened, and not at a state from ", answered, " on: ", history_.Explain(image));
   history_.GoOnFrom(*state, image);
+  opened_at_ = storage_.position();
   return "";
 }
 
@@ -223,6 +241,7 @@ std::string Life::Live(End end, bool fail_sync) {
   }
   const std::string problem = Finish(end);
   if (stack_.is_open()) Abandon();
+  storage_.FailNthSync(0, 0);
   return errors_expected_ ? "" : problem;
 }
 
@@ -230,6 +249,11 @@ void Life::Abandon() {
   loop_->Abandon();
   if (stack_.is_open()) stack_.Abandon();
   storage_.FailNthSync(0, 0);
+  std::vector<History::Overwrite> unanswered;
+  for (auto& [number, change] : in_flight_) {
+    if (!change.bytes.empty()) unanswered.push_back(std::move(change));
+  }
+  history_.Unanswered(std::move(unanswered));
 }
 
 std::string Life::Finish(End end) {
@@ -250,7 +274,9 @@ std::string Life::Finish(End end) {
       break;
   }
   if (!status.ok()) return "end of life: " + status.ToString();
-  if (end == End::kClose || end == End::kCommit) history_.Flushed(state, storage_.position());
+  // Closing what was only read writes nothing: what an earlier life left in the page cache stays there.
+  const bool wrote = storage_.position() != opened_at_;
+  if (wrote && (end == End::kClose || end == End::kCommit)) history_.Flushed(state, storage_.position());
   return "";
 }
 

@@ -46,7 +46,7 @@ bool ShuffledLoop::Step() {
 }
 
 void ShuffledLoop::Abandon() {
-  static std::vector<std::coroutine_handle<>> abandoned;
+  static auto& abandoned = *new std::vector<std::coroutine_handle<>>;
   storage_.Abandon(random_);
   for (const Aside& aside : asides_) abandoned.push_back(aside.waiter);
   abandoned.insert(abandoned.end(), sleepers_.begin(), sleepers_.end());

@@ -46,7 +46,10 @@ Task<absl::Status> Stack::Recover() {
       COWL_CO_RETURN_IF_ERROR(co_await (*old)->SealToLayer(catalog_.size_bytes, parent, "recovered"));
     }
     next.layers.insert(next.layers.begin(), catalog_.overlay);
-    next.overlay = catalog_.pending;
+    absl::StatusOr<std::vector<std::string>> files = storage_.List("layers");
+    if (!files.ok()) co_return files.status();
+    const bool has_file = std::find(files->begin(), files->end(), DataFileName(catalog_.pending).substr(7)) != files->end();
+    next.overlay = has_file ? catalog_.pending : Uuid{};  // none: it was a commit
   }
   SetCatalog(next);
   co_return absl::OkStatus();
@@ -114,8 +117,9 @@ Task<absl::Status> Stack::Drop() {
 }
 
 void Stack::Abandon() {
-  static std::vector<std::unique_ptr<CowDevice>> abandoned;
-  static std::vector<std::unique_ptr<DataFileCache>> caches;
+  // Never destroyed, not at the end of the program either: what waits in them never ends.
+  static auto& abandoned = *new std::vector<std::unique_ptr<CowDevice>>;
+  static auto& caches = *new std::vector<std::unique_ptr<DataFileCache>>;
   abandoned.push_back(std::move(device_));
   caches.push_back(std::move(files_));
 }
@@ -154,6 +158,10 @@ Task<absl::Status> Stack::FinishSnapshot() {
 
 Task<absl::Status> Stack::Commit() {
   COWL_CO_RETURN_IF_ERROR(co_await Close());
+  // A successor that has no file: recovery goes forward when the file is a layer already, and back when it is not.
+  StackCatalog next = catalog_;
+  next.pending = Uuid::Random();
+  SetCatalog(next);
   const Uuid parent = catalog_.layers.empty() ? Uuid{} : catalog_.layers.front();
   {
     absl::StatusOr<std::unique_ptr<Overlay>> overlay =
@@ -161,9 +169,9 @@ Task<absl::Status> Stack::Commit() {
     if (!overlay.ok()) co_return overlay.status();
     COWL_CO_RETURN_IF_ERROR(co_await (*overlay)->SealToLayer(catalog_.size_bytes, parent, "commit"));
   }
-  StackCatalog next = catalog_;
   next.layers.insert(next.layers.begin(), catalog_.overlay);
   next.overlay = {};
+  next.pending = {};
   SetCatalog(next);
   co_return co_await OpenDevice();
 }

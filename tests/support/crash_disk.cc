@@ -212,10 +212,10 @@ void CrashDisk::SyncFile(uint32_t file, size_t begun) {
     }
     at = versions.empty() ? state.sectors.erase(at) : std::next(at);
   }
-  bool is_later_sure = false;
+  bool is_cut_later = false;
   for (auto at = state.changes.rbegin(); at != state.changes.rend(); ++at) {
-    if (at->second.is_orphan && is_later_sure) at->second.has_size = false;
-    is_later_sure = is_later_sure || is_covered(at->first);
+    if (at->second.is_orphan && is_cut_later) at->second.has_size = false;
+    is_cut_later = is_cut_later || (is_covered(at->first) && at->second.op == Op::kTruncate);
   }
   for (auto at = state.changes.begin(); at != state.changes.end();) {
     if (is_covered(at->first)) {

@@ -35,7 +35,7 @@ class CrashDisk {
                          // allocate); 0: none (punch)
     size_t done = kNever;
     bool is_orphan = false;  // a failed sync covered it
-    bool has_size = true;    // false: a later sure size made this one moot
+    bool has_size = true;    // false: a later truncation that is sure made this size moot
   };
   // A sector as a change left it.
   struct Version {

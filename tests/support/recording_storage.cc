@@ -248,7 +248,7 @@ void RecordingStorage::CompleteAny(std::mt19937_64& random) {
 
 void RecordingStorage::Abandon(std::mt19937_64& random) {
   // Kept where leak checkers see it: the frames that will never go on, and all they hold.
-  static std::vector<HeldRequest> abandoned;
+  static auto& abandoned = *new std::vector<HeldRequest>;
   while (!held_.empty()) {
     const HeldRequest held = TakeHeld(held_.front().id);
     abandoned.push_back(held);
