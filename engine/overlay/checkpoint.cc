@@ -132,7 +132,10 @@ Task<absl::Status> Overlay::CheckpointAs(CheckpointKind kind, Superblock next) {
     if (status.ok()) {
       InstallCheckpoint(work);
     } else {
-      for (const SlotRun& run : work.taken) slots_.Return(run);
+      // After a failure the superblock may name them: what is being written still must not take them.
+      if (failure_.ok()) {
+        for (const SlotRun& run : work.taken) slots_.Return(run);
+      }
       chunks_.insert(chunks_.begin(), frozen_chunks_.begin(), frozen_chunks_.end());
     }
   }
