@@ -159,8 +159,11 @@ def count_program(case, results):
     return count
 
 
-def run_ctest(stage, select, environment=None, prefix=()):
+def run_ctest(stage, select, environment=None, prefix=(), target=None):
     folder = build(stage)
+    if target and run_logged(stage, ["cmake", "--build", folder, f"--target={target}"], minutes_max=30) != 0:
+        tail(stage)
+        raise StageFailed(f"{target} does not build")
     results = LOGS / f"{stage.name}-results"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
@@ -226,7 +229,7 @@ def bats_files(folder):
 
 # The stages.
 
-NOT_UNIT = "^(property|crash|cli|nbd)_"  # stages of their own
+NOT_UNIT = "^(property|crash|cli|nbd|mutant)_"  # stages of their own
 
 
 def unit(stage):
@@ -235,6 +238,11 @@ def unit(stage):
 
 def only(name, **environment):
     return lambda stage: run_ctest(stage, ["-R", f"^{name}_", "--no-tests=error"], environment)
+
+
+def mutants(stage):
+    """The crash tests against an engine with a fault planted in it, one fault after the other: each must be caught."""
+    return run_ctest(stage, ["-R", "^mutant_", "--no-tests=error"], target="crash_mutants")
 
 
 def suite(folder):
@@ -317,6 +325,7 @@ STAGES = [
     Stage("clang", "clang: unit, property, NBD", checked_build, False, "clang", 30),
     Stage("fuzz", "fuzz targets, a minute each", fuzz, False, "fuzz", 30),
     Stage("crash-long", "crashes replayed, the long list", only("crash", COWL_CRASH_LONG="1"), False, minutes_max=40),
+    Stage("mutants", "planted faults, which the crash tests must catch", mutants, False, minutes_max=30),
     Stage("vm", "an emulated kernel that has nbd", emulated(), False, minutes_max=30),
     Stage("vm-short", "an emulated kernel that has nbd, in short", emulated("--filter-tags", "short"), False),
 ]
