@@ -190,13 +190,26 @@ TEST(ChooseSuperblock, TakesTheNewer) {
   even.generation = 8;
   const Bytes odd_block = Encoded(Sample());
   const Bytes even_block = Encoded(even);
-  const Bytes zero(kBlockBytes);
   EXPECT_EQ(ChooseSuperblock(Pair(even_block, odd_block), "f")->generation, 8u);
   even.generation = 6;
   EXPECT_EQ(ChooseSuperblock(Pair(Encoded(even), odd_block), "f")->generation, 7u);
-  EXPECT_EQ(ChooseSuperblock(Pair(zero, odd_block), "f")->generation, 7u);
-  EXPECT_EQ(ChooseSuperblock(Pair(even_block, zero), "f")->generation, 8u);
+}
+
+// Both are written when the file is made: an empty one was lost, and may have been the newer.
+TEST(ChooseSuperblock, RefusesWhenOneIsGone) {
+  Superblock even = Sample();
+  even.generation = 8;
+  const Bytes zero(kBlockBytes);
+  EXPECT_THAT(ChooseSuperblock(Pair(zero, Encoded(Sample())), "f"), SaysThat("one of the two is gone"));
+  EXPECT_THAT(ChooseSuperblock(Pair(Encoded(even), zero), "f"), SaysThat("one of the two is gone"));
   EXPECT_THAT(ChooseSuperblock(Pair(zero, zero), "f"), SaysThat("no superblock"));
+}
+
+TEST(ChooseSuperblock, RefusesTwoOfDifferentFiles) {
+  Superblock even = Sample();
+  even.generation = 8;
+  even.id = Uuid::Random();
+  EXPECT_THAT(ChooseSuperblock(Pair(Encoded(even), Encoded(Sample())), "f"), SaysThat("different files"));
 }
 
 // A damaged one may have been the newer one: the other would show an old state.
