@@ -162,6 +162,12 @@ absl::Status Reaper::RewriteChildren(LoopSlot& slot, const Job& job, std::vector
   return absl::OkStatus();
 }
 
+absl::Status Reaper::NoteForReclaim(CatalogEdits& edits, const Uuid& file) {
+  COWL_ASSIGN_OR_RETURN(std::set<Uuid> noted, NotedFiles(edits));
+  noted.insert(file);
+  return NoteFiles(edits, noted);
+}
+
 absl::StatusOr<uint64_t> Reaper::ReclaimNoted() {
   std::set<Uuid> noted;
   COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {

@@ -76,10 +76,12 @@ class Reaper {
   absl::StatusOr<uint64_t> Run();
   // Removes files that no row names, and punches what is dead in every data file: what a crash may have left.
   absl::StatusOr<uint64_t> CollectGarbage();
-  // The layers that Runs have deleted since this was last asked: open chains may still name them.
-  std::vector<Uuid> TakeDeleted() { return std::exchange(deleted_, {}); }
   // Only the first half of that: quick enough for every opening.
   absl::StatusOr<uint64_t> RemoveUnnamedFiles();
+  // Has the next Run punch out of the file what no map names.
+  static absl::Status NoteForReclaim(CatalogEdits& edits, const Uuid& file);
+  // The layers that Runs have deleted since this was last asked: open chains may still name them.
+  std::vector<Uuid> TakeDeleted() { return std::exchange(deleted_, {}); }
 
  private:
   // What there is to do about one layer.

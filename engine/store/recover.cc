@@ -86,7 +86,9 @@ absl::Status StoreImpl::RecoverPending(const DeviceRow& row) {
     return DataLoss(absl::StrCat(paths_.DataFile(row.pending_overlay), ": the overlay of device ", row.name, " is missing"));
   }
   COWL_ASSIGN_OR_RETURN(const NewLayerRow layer, DescribeLayer(*slot, row.overlay, row.base_layer));
-  return RecordSealed(row, layer, nullptr);
+  // What the seal gave up may not have been punched out before the crash.
+  const Registration note = [](CatalogEdits& edits, const DeviceRow&, const Uuid& id) { return Reaper::NoteForReclaim(edits, id); };
+  return RecordSealed(row, layer, note);
 }
 
 }  // namespace cowl
