@@ -22,6 +22,12 @@ bool SealMatches(const JournalFacts& old, const JournalFacts& next, const Uuid& 
   return next.continues->order == old.seal->order && next.continues->check == old.seal->check;
 }
 
+Task<absl::StatusOr<bool>> IsSealedFor(Loop& loop, Storage& storage, Uuid overlay, Uuid successor) {
+  absl::StatusOr<std::unique_ptr<Overlay>> old = co_await Overlay::Open(loop, storage, overlay, OpenMode::kRead, false);
+  if (!old.ok()) co_return old.status();
+  co_return (*old)->facts().seal && (*old)->facts().seal_successor == successor;
+}
+
 }  // namespace
 
 Task<absl::StatusOr<Succession>> DecideSuccession(Loop& loop, Storage& storage, Uuid old_overlay, Uuid successor) {
@@ -34,9 +40,13 @@ Task<absl::StatusOr<Succession>> DecideSuccession(Loop& loop, Storage& storage, 
     co_return decision;
   }
   absl::StatusOr<std::unique_ptr<Overlay>> next = co_await Overlay::Open(loop, storage, successor, OpenMode::kRead, false);
-  // The file is durable before it is noted, but its removal may come before the note's.
-  if (absl::IsNotFound(next.status())) co_return decision;
-  if (!next.ok()) co_return next.status();
+  if (!next.ok()) {
+    // Not made, or only in part: nothing went to it, and the overlay was not sealed for it then.
+    absl::StatusOr<bool> sealed = co_await IsSealedFor(loop, storage, old_overlay, successor);
+    if (!sealed.ok()) co_return sealed.status();
+    if (*sealed) co_return Annotate(next.status(), "the overlay of a device is lost");
+    co_return decision;
+  }
   const JournalFacts& next_facts = (*next)->facts();
   const bool holds_records = next_facts.has_writes || next_facts.has_checkpoint;
   decision.old_journal_is_durable = next_facts.has_checkpoint || next_facts.continuation_is_durable;

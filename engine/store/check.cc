@@ -233,18 +233,18 @@ absl::Status StoreImpl::CheckDevice(const DeviceRow& listed, CheckRun& run) {
 absl::Status StoreImpl::CheckPending(LoopSlot& slot, const DeviceRow& row, CheckRun& run) {
   const std::string path = paths_.DataFile(row.overlay);
   const std::string successor_path = paths_.DataFile(row.pending_overlay);
-  const absl::StatusOr<PendingWay> way = WayOfPending(slot, row);
+  const absl::StatusOr<Succession> way = DecidePending(slot, row);
   if (!way.ok()) {
     run.tally.Error(path, 0, Message(way.status()));
     return absl::OkStatus();
   }
-  if (*way == PendingWay::kRecord) {
+  if (way->old_is_layer) {
     COWL_RETURN_IF_ERROR(CheckUnrecordedLayer(slot, row.overlay, run));
   } else {
-    const bool durable = *way == PendingWay::kSealDurable;
-    COWL_RETURN_IF_ERROR(RunOn(slot.loop(), CheckClosedOverlay(slot, row.overlay, durable, path, run.data, run.tally)));
+    COWL_RETURN_IF_ERROR(
+        RunOn(slot.loop(), CheckClosedOverlay(slot, row.overlay, way->old_journal_is_durable, path, run.data, run.tally)));
   }
-  if (*way == PendingWay::kBack || !row.pending_written) return absl::OkStatus();
+  if (!way->roll_forward || !row.pending_written) return absl::OkStatus();
   return RunOn(slot.loop(), CheckClosedOverlay(slot, row.pending_overlay, false, successor_path, run.data, run.tally));
 }
 

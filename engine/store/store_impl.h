@@ -23,6 +23,7 @@
 #include "cowl/store.h"
 #include "device/cow_device.h"
 #include "device/export_table.h"
+#include "overlay/succession.h"
 #include "store/chain_cache.h"
 #include "store/device_table.h"
 #include "store/disk_map.h"
@@ -107,10 +108,7 @@ class StoreImpl : public Store {
 
   // recover.cc
   absl::Status RecoverPending(const DeviceRow& row);
-  // What recovery is to do with a device whose overlay was being sealed: drop the successor, record the layer that is there already,
-  // or seal the overlay (knowing its journal to be durable, or not).
-  enum class PendingWay { kBack, kRecord, kSeal, kSealDurable };
-  absl::StatusOr<PendingWay> WayOfPending(LoopSlot& slot, const DeviceRow& row);
+  absl::StatusOr<Succession> DecidePending(LoopSlot& slot, const DeviceRow& row);
 
   // Catalog::Read and Write for work that gives a value.
   template <typename T>
