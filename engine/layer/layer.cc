@@ -77,6 +77,28 @@ Task<absl::Status> PunchSection(File& file, const Section section) {
   co_return co_await file.PunchHole(BlockOffsetBytes(section.block), BlockOffsetBytes(section.blocks));
 }
 
+// Without data files that no extent names; the layer itself, the first one, stays.
+FileMap Compacted(const FileMap& map, bool keep_zeros) {
+  std::vector<uint32_t> numbers(map.files.size(), 0);
+  FileMap compact;
+  compact.files = {map.files.front()};
+  ExtentArrayBuilder builder;
+  for (const Extent& extent : map.extents.extents()) {
+    if (!extent.is_data()) {
+      if (keep_zeros) builder.Add({extent.start(), extent.length(), Segment::Kind::kZero, 0, 0});
+      continue;
+    }
+    uint32_t& number = numbers[extent.source()];
+    if (extent.source() != 0 && number == 0) {
+      number = static_cast<uint32_t>(compact.files.size());
+      compact.files.push_back(map.files[extent.source()]);
+    }
+    builder.Add({extent.start(), extent.length(), Segment::Kind::kData, number, extent.physical()});
+  }
+  compact.extents = builder.Build();
+  return compact;
+}
+
 }  // namespace
 
 std::string DataFileName(const Uuid& id) { return "layers/" + id.ToString() + ".cowl"; }
@@ -117,7 +139,7 @@ absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(std::span<const std::
   return chain;
 }
 
-FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent) {
+FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent, bool is_lowest) {
   FileMap merged;
   merged.files = child.map.files;
   std::vector<uint32_t> parent_sources;
@@ -128,7 +150,7 @@ FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent) {
   }
   merged.extents = MergeExtents(child.map.extents.extents(), Iota(child.map.files.size()),
                                 parent.map.extents.extents(), parent_sources);
-  return merged;
+  return Compacted(merged, !is_lowest);
 }
 
 FileMap MapOfChain(const ChainMap& chain, const Uuid& self) {
@@ -144,7 +166,7 @@ FileMap MapOfChain(const ChainMap& chain, const Uuid& self) {
     builder.Add({extent.start(), extent.length(), Segment::Kind::kData, sources[extent.source()], extent.physical()});
   }
   map.extents = builder.Build();
-  return map;
+  return Compacted(map, false);
 }
 
 Task<absl::Status> RewriteMap(Storage& storage, std::string name, FileMap map, Uuid parent) {

@@ -46,13 +46,15 @@ struct ChainMap {
 // `layers` top first, at most kDepthMax. InvalidArgument when there are more than 2^20 (layer, file) pairs.
 absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(std::span<const std::shared_ptr<const LayerMap>> layers);
 
-// The map of `child` with that of `parent` below it, as one layer's.
-FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent);
+// The map of `child` with that of `parent` below it, as one layer's. `is_lowest`: nothing lies below `parent`, so zeros need not be said.
+// Data files that no extent names any more are not listed.
+FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent, bool is_lowest);
 
 // Replaces the map of layer file `name` and its parent, as a new version behind the other superblock.
 Task<absl::Status> RewriteMap(Storage& storage, std::string name, FileMap map, Uuid parent);
 
-// A chain's merged map as the map of one layer `self` that brings no data of its own (collapse, flatten without copying).
+// A chain's merged map as the map of one layer `self` that brings no data of its own (collapse, flatten without copying). Lists the
+// data files that its extents name.
 FileMap MapOfChain(const ChainMap& chain, const Uuid& self);
 
 // Makes what the newest superblock of `name` says durable, whatever became of the process that wrote it: one that was killed between

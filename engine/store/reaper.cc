@@ -34,28 +34,6 @@ absl::Status NoteFiles(CatalogEdits& edits, const std::set<Uuid>& files) {
   return edits.SetSetting(kReclaimSetting, text);
 }
 
-// Without data files that no extent names, and, where nothing lies below, without zeros.
-FileMap Compacted(const FileMap& map, bool has_parent) {
-  std::vector<uint32_t> numbers(map.files.size(), 0);
-  FileMap compact;
-  compact.files = {map.files.front()};
-  ExtentArrayBuilder builder;
-  for (const Extent& extent : map.extents.extents()) {
-    if (!extent.is_data()) {
-      if (has_parent) builder.Add({extent.start(), extent.length(), Segment::Kind::kZero, 0, 0});
-      continue;
-    }
-    uint32_t& number = numbers[extent.source()];
-    if (extent.source() != 0 && number == 0) {
-      number = static_cast<uint32_t>(compact.files.size());
-      compact.files.push_back(map.files[extent.source()]);
-    }
-    builder.Add({extent.start(), extent.length(), Segment::Kind::kData, number, extent.physical()});
-  }
-  compact.extents = builder.Build();
-  return compact;
-}
-
 BlockRanges RangesIn(const FileMap& map, const Uuid& file) {
   BlockRanges ranges;
   for (const Extent& extent : map.extents.extents()) {
@@ -151,7 +129,7 @@ absl::Status Reaper::RewriteChildren(LoopSlot& slot, const Job& job, std::vector
   COWL_ASSIGN_OR_RETURN(const auto parent, LoadLayerMaps(slot, {job.layer}));
   for (const LayerRow& child : job.children) {
     COWL_ASSIGN_OR_RETURN(const auto map, LoadLayerMaps(slot, {child}));
-    FileMap merged = Compacted(MergeParentInto(*map[0], *parent[0]), !job.layer.parent.IsNil());
+    FileMap merged = MergeParentInto(*map[0], *parent[0], job.layer.parent.IsNil());
     LayerRow row = child;
     row.parent = job.layer.parent;
     row.stored_bytes = BlockOffsetBytes(merged.extents.DataBlocks());

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 #include <vector>
 
 #include "layer/extent_array.h"
@@ -213,7 +214,8 @@ class ChainTest : public testing::Test {
     for (size_t i = 0; i < 5; ++i) pool_.push_back(Uuid::Random());
     for (size_t i = 0; i < depth; ++i) {
       const Uuid id = Uuid::Random();
-      const std::vector<Uuid> others = {pool_[random() % 5], pool_[random() % 5]};
+      const size_t other = random() % 5;
+      const std::vector<Uuid> others = {pool_[other], pool_[(other + 1 + random() % 4) % 5]};
       Cells cells(kBlocks);
       layers_.push_back(MakeLayer(id, others, ToArray(RandomMap(random, 3, &cells))));
       cells_.push_back(cells);
@@ -275,15 +277,27 @@ std::vector<Place> PlacesIn(const FileMap& map) {
   return places;
 }
 
+// Each data file but the layer's own is there because an extent names it: what is listed is kept.
+void ExpectNamesItsFilesOnce(const FileMap& map) {
+  std::set<uint64_t> named = {0};
+  for (const Extent& extent : map.extents.extents()) {
+    if (extent.is_data()) named.insert(extent.source());
+  }
+  EXPECT_EQ(named.size(), map.files.size());
+  EXPECT_EQ(*named.rbegin() + 1, map.files.size());
+  EXPECT_EQ(std::set<Uuid>(map.files.begin(), map.files.end()).size(), map.files.size());
+}
+
 TEST_F(ChainTest, MergedAndCollapsedMapsReadTheSame) {
   std::mt19937_64 random(7);
   for (int round = 0; round < 100; ++round) {
     cells_.clear();
     Build(2, random);
     for (Place& place : places_) place.layer = {};
-    const FileMap merged = MergeParentInto(*layers_[0], *layers_[1]);
+    const FileMap merged = MergeParentInto(*layers_[0], *layers_[1], false);
     EXPECT_EQ(merged.files[0], layers_[0]->superblock.id);
     ASSERT_EQ(PlacesIn(merged), places_);
+    ExpectNamesItsFilesOnce(merged);
     const auto chain = MergeChain(layers_);
     ASSERT_OK(chain);
     const Uuid self = Uuid::Random();
@@ -293,6 +307,8 @@ TEST_F(ChainTest, MergedAndCollapsedMapsReadTheSame) {
       if (place.kind == Segment::Kind::kZero) place = {};  // nothing lies below
     }
     ASSERT_EQ(PlacesIn(whole), places_);
+    ExpectNamesItsFilesOnce(whole);
+    ASSERT_EQ(PlacesIn(MergeParentInto(*layers_[0], *layers_[1], true)), places_);
   }
 }
 
