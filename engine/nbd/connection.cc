@@ -24,7 +24,6 @@ Connection::Connection(IoLoop& home, ExportTable& table, UniqueFd in, UniqueFd o
                        std::string client, Clock::time_point handshake_deadline,
                        const SessionLimits& limits)
     : home_(home),
-      table_(table),
       client_(std::move(client)),
       handshake_deadline_(handshake_deadline),
       limits_(limits),

@@ -54,7 +54,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void StopSession(bool cut);
 
   IoLoop& home_;
-  ExportTable& table_;
   const std::string client_;
   const Clock::time_point handshake_deadline_;
   const SessionLimits limits_;
