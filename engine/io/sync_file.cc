@@ -14,29 +14,8 @@ class SyncFile final : public SystemFile {
 
   bool Start(IoRequest& request) override {
     IoCursor cursor(request.buffers);
-    if (!Validate(request, cursor)) return true;
-    switch (request.op) {
-      case IoRequest::Op::kRead:
-        if (cursor.AtEnd() || ReadCached(request, cursor)) return true;
-        break;
-      case IoRequest::Op::kWrite:
-        if (cursor.AtEnd()) return true;
-        if (MayWriteOnLoop()) {
-          WriteOnLoop(request, cursor);
-          return true;
-        }
-        break;
-      case IoRequest::Op::kAllocate:
-      case IoRequest::Op::kPunchHole:
-        if (request.length_bytes == 0) return true;
-        break;
-      case IoRequest::Op::kTruncate:
-      case IoRequest::Op::kSync:
-        break;
-    }
-    const bool is_exclusive = request.op != IoRequest::Op::kRead &&
-                              request.op != IoRequest::Op::kWrite &&
-                              request.op != IoRequest::Op::kSync;
+    if (IsDoneOnLoop(request, cursor)) return true;
+    const bool is_exclusive = IsExclusive(request.op);
     if (is_exclusive) BeginExclusive();
     const auto execute = [this, &request, cursor, is_exclusive]() mutable {
       Execute(request, cursor);

@@ -173,6 +173,31 @@ SystemFile::Step SystemFile::Settle(IoRequest& request, IoCursor& cursor, int64_
   return Step::kDone;
 }
 
+bool SystemFile::IsExclusive(IoRequest::Op op) {
+  return op == IoRequest::Op::kAllocate || op == IoRequest::Op::kPunchHole ||
+         op == IoRequest::Op::kTruncate;
+}
+
+bool SystemFile::IsDoneOnLoop(IoRequest& request, IoCursor& cursor) {
+  if (!Validate(request, cursor)) return true;
+  switch (request.op) {
+    case IoRequest::Op::kRead:
+      return cursor.AtEnd() || ReadCached(request, cursor);
+    case IoRequest::Op::kWrite:
+      if (cursor.AtEnd()) return true;
+      if (!MayWriteOnLoop()) return false;
+      WriteOnLoop(request, cursor);
+      return true;
+    case IoRequest::Op::kAllocate:
+    case IoRequest::Op::kPunchHole:
+      return request.length_bytes == 0;
+    case IoRequest::Op::kTruncate:
+    case IoRequest::Op::kSync:
+      break;
+  }
+  return false;
+}
+
 bool SystemFile::ReadCached(IoRequest& request, IoCursor& cursor) {
   if (!has_nowait_) return false;
   const std::span<const iovec> into = cursor.Remaining();

@@ -64,18 +64,15 @@ class SystemFile : public File {
   SystemFile(std::string path, UniqueFd fd);
 
   int fd() const { return fd_.get(); }
-  // False with request.status set: offset and length no file can have. Also true-and-done for a
-  // request of no bytes: see Start.
-  bool Validate(IoRequest& request, const IoCursor& cursor) const;
+  // What a request begins with, on the loop: refuses what no file can have, and does what needs no
+  // waiting. True: the request is complete; else the loop's own way takes it on from the cursor.
+  bool IsDoneOnLoop(IoRequest& request, IoCursor& cursor);
+  // Owns the inode's lock while it runs.
+  static bool IsExclusive(IoRequest::Op op);
   // Digests the result of a read or write (a count or a negative errno); kDone: request.status is
   // set.
   Step Settle(IoRequest& request, IoCursor& cursor, int64_t result) const;
   absl::Status Failed(const IoRequest& request, int error_number) const;
-
-  // On the loop. True: the request is complete.
-  bool ReadCached(IoRequest& request, IoCursor& cursor);
-  bool MayWriteOnLoop() const;
-  void WriteOnLoop(IoRequest& request, IoCursor& cursor);
 
   // Block; on a helper. They set request.status.
   void TransferNow(IoRequest& request, IoCursor& cursor) const;
@@ -85,12 +82,19 @@ class SystemFile : public File {
   void TruncateNow(IoRequest& request) const;
   void GrowNow(IoRequest& request) const;  // Allocate where the file system cannot reserve
 
-  // Held while an operation owns the inode's lock. Begin on the loop, End anywhere.
+  // Around an exclusive operation. Begin on the loop, End anywhere.
   void BeginExclusive() { exclusive_count_.fetch_add(1, std::memory_order_relaxed); }
   void EndExclusive() { exclusive_count_.fetch_sub(1, std::memory_order_relaxed); }
 
  private:
   using Clock = std::chrono::steady_clock;
+
+  // False with request.status set.
+  bool Validate(IoRequest& request, const IoCursor& cursor) const;
+  // True: the request is complete.
+  bool ReadCached(IoRequest& request, IoCursor& cursor);
+  bool MayWriteOnLoop() const;
+  void WriteOnLoop(IoRequest& request, IoCursor& cursor);
 
   const UniqueFd fd_;
   const WriteRoute write_route_;

@@ -14,29 +14,11 @@ class UringFile final : public SystemFile {
 
   bool Start(IoRequest& request) override {
     IoCursor cursor(request.buffers);
-    if (!Validate(request, cursor)) return true;
-    switch (request.op) {
-      case IoRequest::Op::kRead:
-        if (cursor.AtEnd() || ReadCached(request, cursor)) return true;
-        break;
-      case IoRequest::Op::kWrite:
-        if (cursor.AtEnd()) return true;
-        if (MayWriteOnLoop()) {
-          WriteOnLoop(request, cursor);
-          return true;
-        }
-        break;
-      case IoRequest::Op::kAllocate:
-      case IoRequest::Op::kPunchHole:
-        if (request.length_bytes == 0) return true;
-        BeginExclusive();
-        break;
-      case IoRequest::Op::kTruncate:  // rings have it from Linux 6.9 on only
-        BeginExclusive();
-        RunTruncateAside(request);
-        return false;
-      case IoRequest::Op::kSync:
-        break;
+    if (IsDoneOnLoop(request, cursor)) return true;
+    if (IsExclusive(request.op)) BeginExclusive();
+    if (request.op == IoRequest::Op::kTruncate) {  // rings have it from Linux 6.9 on only
+      RunTruncateAside(request);
+      return false;
     }
     Submit(request, std::move(cursor));
     return false;
