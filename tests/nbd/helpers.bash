@@ -62,14 +62,18 @@ start_server() {
   return 1
 }
 
+# Ends the server, where it has not ended by itself, and removes what start_server made.
 stop_server() {
   local status=0
-  [ -n "$server_pid" ] || return 0
-  kill -TERM $server_pid 2>/dev/null
-  wait $server_pid || status=$?
-  server_pid=
+  if [ -n "$server_pid" ]; then
+    kill -TERM $server_pid 2>/dev/null
+    wait $server_pid || status=$?
+    server_pid=
+  fi
+  [ -n "$dir" ] || return $status
   cat "$dir/log"
   rm -rf "$dir"
+  dir=
   return $status
 }
 
