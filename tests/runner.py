@@ -249,6 +249,16 @@ def suite(folder):
     return lambda stage: run_bats(stage, bats_files(folder))
 
 
+def clients(stage):
+    """Twice: a server of disks in memory, and `cowl serve` with a store."""
+    show("disks in memory")
+    count = run_bats(stage, bats_files("nbd"))
+    show("a store")
+    of_any_server = [path for path in bats_files("nbd") if path.name != "server.bats"]
+    count.add(run_bats(stage, of_any_server, {"COWL_NBD_SERVER": str(ROOT / "tests/nbd/serve_store")}))
+    return count
+
+
 def command_line(stage):
     """Twice: each command opens the store itself, and a server runs them for it."""
     count = Count()
@@ -316,7 +326,7 @@ STAGES = [
     Stage("unit", "unit tests, a folder each", unit),
     Stage("property", "random streams against a byte array", only("property")),
     Stage("crash", "crashes replayed, the short list", only("crash")),
-    Stage("nbd", "real NBD clients", suite("nbd")),
+    Stage("nbd", "real NBD clients, and hostile ones", clients),
     Stage("cli", "the command line as a black box", command_line),
     Stage("mount", "real file systems on this kernel", suite("mount")),
     Stage("bars", "what the product promises, measured", bars, False, minutes_max=20),

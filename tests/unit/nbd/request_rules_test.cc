@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <map>
 
 #include "base/status.h"
 
@@ -113,6 +114,26 @@ const Case kCases[] = {
 };
 
 INSTANTIATE_TEST_SUITE_P(Table, RulesTest, testing::ValuesIn(kCases));
+
+TEST(RulesTest, EveryCommandTakesItsOwnFlagsAndNoOther) {
+  const std::map<uint16_t, uint16_t> taken = {
+      {kCmdRead, kCmdFlagFua | kCmdFlagDf},
+      {kCmdWrite, kCmdFlagFua},
+      {kCmdFlush, kCmdFlagFua},
+      {kCmdTrim, kCmdFlagFua},
+      {kCmdCache, kCmdFlagFua},
+      {kCmdWriteZeroes, kCmdFlagFua | kCmdFlagNoHole | kCmdFlagFastZero},
+      {kCmdBlockStatus, kCmdFlagFua | kCmdFlagReqOne},
+  };
+  for (const auto& [type, its_flags] : taken) {
+    for (uint32_t flags = 0; flags <= 0xffff; ++flags) {
+      const uint32_t length_bytes = type == kCmdFlush ? 0 : 512;
+      const Request request = Ask(type, 0, length_bytes, static_cast<uint16_t>(flags));
+      const Error expected = (flags & ~its_flags) == 0 ? kOk : kErrInval;
+      ASSERT_EQ(ValidateRequest(request, Writable()).error, expected) << type << ' ' << flags;
+    }
+  }
+}
 
 TEST(RulesTest, OnlyWritesCarryAPayload) {
   EXPECT_EQ(PayloadBytes(Ask(kCmdWrite, 0, 77)), 77u);

@@ -127,6 +127,24 @@ TEST_P(ServerLifeTest, AHandshakeThatTakesTooLongIsEnded) {
   EXPECT_EQ(server().connection_count(), 1u);
 }
 
+TEST_P(ServerLifeTest, AFloodOfOptionsHoldsUpNobodyAndEndsWithItsTime) {
+  options_.handshake_timeout = 500ms;
+  std::string lists;
+  for (int i = 0; i < 1000; ++i) AppendOption(kOptList, "", lists);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    TestClient flooding = Connect();
+    flooding.Greet();
+    threads.emplace_back([&lists, client = std::move(flooding)]() mutable {
+      while (client.Say(lists)) {
+      }
+    });
+  }
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(ConnectTo("disk").Read(0, 1).size(), 1u);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(Eventually([&] { return server().connection_count() == 0; }));
+}
+
 // --- Clients that vanish ---
 
 TEST_P(ServerLifeTest, AClientThatVanishesWithRequestsUnderWayIsForgottenWhenTheyEnd) {
