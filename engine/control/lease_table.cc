@@ -1,13 +1,13 @@
 #include "control/lease_table.h"
 
 #include <poll.h>
-#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <vector>
 
+#include "base/log.h"
 #include "base/status.h"
 
 namespace cowl {
@@ -57,7 +57,7 @@ void LeaseTable::ReleaseOrphans() {
 
 void LeaseTable::Release(const std::string& token) {
   if (const absl::Status status = store_.Release(token); !status.ok()) {
-    spdlog::warn("give back a frozen state: {}", Message(status));
+    Log().warn("give back a frozen state: {}", Message(status));
   }
 }
 

@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "attach/attach.h"
 #include "attach/keeper.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "control/commands.h"
 #include "control/control_client.h"
@@ -110,7 +110,7 @@ absl::Status ServerProcess::Start() {
   if (!options_.stdio_name.empty()) StartStream();
   // Kernel devices that a server before us left wait for us to listen, and ours may need new connections.
   keeper_ = std::make_unique<AttachmentKeeper>(options_.directory, [](const absl::Status& status) {
-    spdlog::warn("attached devices: {}", Message(status));
+    Log().warn("attached devices: {}", Message(status));
   });
   return absl::OkStatus();
 }
@@ -158,7 +158,7 @@ void ServerProcess::StartStream() {
   stream_ = std::thread([this] {
     const absl::Status status =
         nbd_->ServeStream(UniqueFd(::dup(STDIN_FILENO)), UniqueFd(::dup(STDOUT_FILENO)));
-    if (!status.ok()) spdlog::warn("client on stdin and stdout: {}", Message(status));
+    if (!status.ok()) Log().warn("client on stdin and stdout: {}", Message(status));
     End();
   });
 }
@@ -180,7 +180,7 @@ void ServerProcess::Stop() {
   if (control_) control_->Stop();
   if (nbd_) {
     if (const absl::Status status = nbd_->Drain(kDrainTimeout); !status.ok())
-      spdlog::warn("drain: {}", Message(status));
+      Log().warn("drain: {}", Message(status));
   }
   if (stream_.joinable()) stream_.join();
   leases_.reset();

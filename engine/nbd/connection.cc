@@ -6,9 +6,9 @@
 #include <array>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "cowl/names.h"
-#include "spdlog/spdlog.h"
 
 namespace cowl::nbd {
 namespace {
@@ -99,11 +99,11 @@ Task<bool> Connection::ReceiveMore() {
 
 void Connection::LogEndOfHandshake(const absl::Status& status) const {
   if (timed_out_) {
-    spdlog::warn("nbd: {}: closed, because it did not finish the handshake in time", client_);
+    Log().warn("nbd: {}: closed, because it did not finish the handshake in time", client_);
   } else if (handshake_.state() == Handshake::State::kClosed) {
-    spdlog::debug("nbd: {}: handshake ended: {}", client_, handshake_.close_reason());
+    Log().debug("nbd: {}: handshake ended: {}", client_, handshake_.close_reason());
   } else {
-    spdlog::debug("nbd: {}: left during the handshake {}", client_, Message(status));
+    Log().debug("nbd: {}: left during the handshake {}", client_, Message(status));
   }
 }
 
@@ -131,11 +131,11 @@ Task<void> Connection::RunSession() {
     disk.SetDisconnect([weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->StopSession(true);
     });
-    spdlog::debug("nbd: {}: serves export {}", client_, Quoted(disk.name()));
+    Log().debug("nbd: {}: serves export {}", client_, Quoted(disk.name()));
     co_await session.Run();
     session_ = nullptr;
-    spdlog::debug("nbd: {}: left export {}: {}", client_, Quoted(disk.name()),
-                  session.end_reason().empty() ? "said goodbye" : session.end_reason());
+    Log().debug("nbd: {}: left export {}: {}", client_, Quoted(disk.name()),
+                session.end_reason().empty() ? "said goodbye" : session.end_reason());
   }
   negotiated_.disk.reset();
 }

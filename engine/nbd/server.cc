@@ -7,12 +7,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "io/loop_thread.h"
 #include "nbd/connection.h"
 #include "nbd/listen.h"
 #include "nbd/peer.h"
-#include "spdlog/spdlog.h"
 
 namespace cowl {
 
@@ -89,7 +89,7 @@ class NbdServer::Impl {
       } else if (is_draining_ || absl::IsCancelled(fd.status())) {
         break;
       } else {
-        spdlog::warn("nbd: {}: {}", socket.uri, Message(fd.status()));
+        Log().warn("nbd: {}: {}", socket.uri, Message(fd.status()));
         SleepAwaiter pause = Sleep(loop_, kAcceptPause);
         co_await pause;
       }
@@ -110,8 +110,8 @@ class NbdServer::Impl {
 
   void RefuseConnection(const std::string& client) {
     if (!is_refusing_) {
-      spdlog::warn("nbd: {}: refused: there are {} connections, the most allowed (max-connections)",
-                   client, connections_.size());
+      Log().warn("nbd: {}: refused: there are {} connections, the most allowed (max-connections)",
+                 client, connections_.size());
     }
     is_refusing_ = true;
   }

@@ -6,7 +6,7 @@
 // Threads: all methods from any thread but the loops' own.
 // Errors: absl::Status with what, where, what to do.
 // Durability: as the devices'; the server holds back nothing that was answered.
-// Log: spdlog's default logger: refusals and failures as warnings, connections coming and going at
+// Log: base/log.h: refusals and failures as warnings, connections coming and going at
 // debug level.
 #pragma once
 

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "cowl/names.h"
-#include "spdlog/spdlog.h"
 
 namespace cowl::nbd {
 namespace {
@@ -255,11 +255,11 @@ void Session::LogFailure(const Job& job) {
     return;  // an answer that the client asked for
   if (++failures_logged_ > kFailuresLoggedMax) return;
   const Request& request = job.request;
-  spdlog::warn("nbd: export {}: command {} of {} bytes at {}: {}{}", Quoted(disk_.name()),
-               request.type, request.length_bytes, request.offset_bytes, Message(job.failure),
-               failures_logged_ == kFailuresLoggedMax
-                   ? " (the last of this client's failures that is logged)"
-                   : "");
+  Log().warn("nbd: export {}: command {} of {} bytes at {}: {}{}", Quoted(disk_.name()),
+             request.type, request.length_bytes, request.offset_bytes, Message(job.failure),
+             failures_logged_ == kFailuresLoggedMax
+                 ? " (the last of this client's failures that is logged)"
+                 : "");
 }
 
 // --- Answering ---

@@ -1,5 +1,4 @@
 // open.cc: opening a store, what a crash left in it, and closing it.
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,6 +6,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "store/disk.h"
 #include "store/owner.h"
@@ -52,7 +52,7 @@ absl::StatusOr<int> ThreadsOf(int threads) {
 
 }  // namespace
 
-void Warn(const std::string& doing, const absl::Status& status) { spdlog::warn("{}: {}", doing, Message(status)); }
+void Warn(const std::string& doing, const absl::Status& status) { Log().warn("{}: {}", doing, Message(status)); }
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& directory, const StoreOptions& options) {
   COWL_ASSIGN_OR_RETURN(std::unique_ptr<StoreImpl> store, StoreImpl::Open(directory, options));
