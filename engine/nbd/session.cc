@@ -97,10 +97,13 @@ Task<void> Session::ReceiveRequests() {
       Refuse(std::move(job), verdict);
       continue;
     }
+    TakeRoom(*job);  // now: a payload may take its time to come, and has its memory meanwhile
     if (PayloadLiesInInput(*request)) {
       TakePayloadFromInput(*job);
-    } else {
-      if (!co_await ReceivePayload(*job)) break;
+    } else if (!co_await ReceivePayload(*job)) {
+      GiveRoom(*job);
+      WakeReceivers();
+      break;
     }
     Start(std::move(job));
   }
@@ -221,6 +224,17 @@ Task<void> Session::WaitForRoom(uint32_t memory_bytes) {
   }
 }
 
+void Session::TakeRoom(Job& job) {
+  job.memory_bytes = MemoryBytes(job.request);
+  inflight_bytes_ += job.memory_bytes;
+  thread_budget_.inflight_bytes += job.memory_bytes;
+}
+
+void Session::GiveRoom(const Job& job) {
+  inflight_bytes_ -= job.memory_bytes;
+  thread_budget_.inflight_bytes -= job.memory_bytes;
+}
+
 // Other sessions' receivers go on in a turn of their own: they may run far.
 void Session::WakeReceivers() {
   room_.WakeAll();
@@ -232,9 +246,6 @@ void Session::WakeReceivers() {
 
 void Session::Start(std::unique_ptr<Job> job) {
   ++inflight_count_;
-  job->memory_bytes = MemoryBytes(job->request);
-  inflight_bytes_ += job->memory_bytes;
-  thread_budget_.inflight_bytes += job->memory_bytes;
   StartDetached(Serve(std::move(job)));
 }
 
@@ -302,8 +313,7 @@ Task<void> Session::SendBatch() {
 void Session::RetireBatch() {
   for (const auto& job : batch_) {
     --inflight_count_;
-    inflight_bytes_ -= job->memory_bytes;
-    thread_budget_.inflight_bytes -= job->memory_bytes;
+    GiveRoom(*job);
   }
   batch_.clear();
   if (inflight_count_ == 0 && !receives_on_) {

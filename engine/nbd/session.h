@@ -28,7 +28,8 @@ namespace cowl::nbd {
 struct SessionLimits {
   // Requests of one client that run at once; beyond it nothing more is received from it.
   size_t inflight_max = 128;
-  // Bytes that these hold in memory. One request alone may pass it.
+  // Bytes that these hold in memory, with a write whose data is still on its way. One request alone
+  // may pass it.
   uint64_t inflight_bytes_max = 64 * kMiB;
   // The same for all clients of one thread together: so that many of them cannot take the host's
   // memory. Each may always have one request under way.
@@ -63,6 +64,8 @@ class Session {
   Task<void> WaitForRoom(uint32_t memory_bytes);
   bool HasOwnRoom(uint32_t memory_bytes) const;
   bool HasRoom(uint32_t memory_bytes) const;
+  void TakeRoom(Job& job);
+  void GiveRoom(const Job& job);
   void WakeReceivers();
   bool PayloadLiesInInput(const Request& request) const;
   void TakePayloadFromInput(Job& job);
@@ -98,7 +101,7 @@ class Session {
 
   // Requests that were started and whose answer has not been sent.
   size_t inflight_count_ = 0;
-  uint64_t inflight_bytes_ = 0;
+  uint64_t inflight_bytes_ = 0;  // theirs, and those of a write that is being received
   // What all sessions of this thread have under way, and their receivers that wait for less of it.
   struct ThreadBudget {
     uint64_t inflight_bytes = 0;

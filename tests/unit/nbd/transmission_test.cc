@@ -337,6 +337,24 @@ TEST_P(TransmissionTest, ClientsOfOneThreadShareABudgetAndEachHasOneRequest) {
   }
 }
 
+TEST_P(TransmissionTest, AWriteThatIsStillOnItsWayCountsAndNoLongerWhenItsClientVanishes) {
+  options_.session.thread_bytes_max = 1 * kMiB;
+  CloseGate();
+  const std::string data(900 * kKiB, 'd');
+  TestClient slow = ConnectTo("gate");
+  slow.Ask(kCmdWrite, 4096, static_cast<uint32_t>(data.size()), 0, data.substr(1));
+  // The socket holds less than that: when all of it is said the server has begun to receive it.
+  TestClient client = ConnectTo("gate");
+  for (int i = 0; i < 4; ++i) client.Ask(kCmdRead, 4096, 100 * kKiB, kCmdFlagDf);
+  ASSERT_TRUE(Eventually([&] { return gate_->waiting_count() >= 1; }));
+  std::this_thread::sleep_for(50ms);
+  EXPECT_EQ(gate_->waiting_count(), 1);
+  slow.Close();
+  EXPECT_TRUE(Eventually([&] { return gate_->waiting_count() == 4; }));
+  OpenGate();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(client.Next().error, kOk);
+}
+
 TEST_P(TransmissionTest, AClientThatWaitsForTheSharedBudgetCanBeSentAway) {
   options_.session.thread_bytes_max = 1 * kMiB;
   CloseGate();
