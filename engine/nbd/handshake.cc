@@ -7,7 +7,6 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "cowl/names.h"
-#include "nbd/request_rules.h"
 
 namespace cowl::nbd {
 namespace {
@@ -68,6 +67,10 @@ std::optional<ContextSet> Matched(const std::vector<std::string_view>& queries, 
     all.Add(*matched);
   }
   return all;
+}
+
+Task<ExportFacts> LookAt(BlockDevice& device, bool structured, ContextSet contexts) {
+  co_return ExportFacts{device.size_bytes(), device.read_only(), structured, contexts};
 }
 
 bool MayAskTable(uint32_t option) {
@@ -191,8 +194,9 @@ void Handshake::OnExportName(std::span<const std::byte> data, std::string& out) 
   const std::string_view name = AsText(data);
   if (name.size() > kStringBytesMax) return Close("an export name that is too long");
   if (const absl::Status status = Open(name); !status.ok()) return Close(Message(status));
+  const ExportFacts facts = Facts();
   WireWriter writer(out);
-  writer.U64(disk_->device().size_bytes()).U16(Flags());
+  writer.U64(facts.size_bytes).U16(TransmissionFlags(facts));
   if (!no_zeroes_) writer.Zeroes(kExportNameReservedBytes);
   EnterTransmission(name);
 }
@@ -223,7 +227,8 @@ void Handshake::OnInfo(uint32_t option, std::span<const std::byte> data, std::st
   if (const absl::Status status = Open(query->name); !status.ok()) {
     return Refuse(option, RefusalOf(status), Message(status), out);
   }
-  AppendInfo(option, kInfoExport, ExportInfo(disk_->device().size_bytes(), Flags()), out);
+  const ExportFacts facts = Facts();
+  AppendInfo(option, kInfoExport, ExportInfo(facts.size_bytes, TransmissionFlags(facts)), out);
   if (Holds(query->requests, kInfoName)) AppendInfo(option, kInfoName, disk_->name(), out);
   if (Holds(query->requests, kInfoDescription))
     AppendInfo(option, kInfoDescription, disk_->description(), out);
@@ -301,9 +306,10 @@ bool Handshake::RefuseLongName(uint32_t option, std::string_view name, std::stri
   return true;
 }
 
-uint16_t Handshake::Flags() const {
-  return TransmissionFlags(
-      {disk_->device().size_bytes(), disk_->device().read_only(), structured_, contexts_});
+// On the disk's own loop, where a resize may be under way: the client hears the size after it, or
+// before.
+ExportFacts Handshake::Facts() const {
+  return RunOn(disk_->loop(), LookAt(disk_->device(), structured_, contexts_));
 }
 
 }  // namespace cowl::nbd

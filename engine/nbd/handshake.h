@@ -3,9 +3,9 @@
 // Ownership: the table must outlive the handshake. The handshake holds the export it opened last,
 // so that INFO followed by GO speaks of one and the same disk; the hold goes on to the session with
 // TakeResult, or ends with the handshake.
-// Threads: one at a time, any; Step may block where AsksTable says so.
-// Errors: what a client gets wrong is answered as the protocol says, or ends the handshake with a
-// reason; nothing asserts on it.
+// Threads: one at a time, any; where AsksTable says so Step may block, and disks' loops are not for
+// it. Errors: what a client gets wrong is answered as the protocol says, or ends the handshake with
+// a reason; nothing asserts on it.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@
 #include "device/export_table.h"
 #include "nbd/codec.h"
 #include "nbd/meta_context.h"
+#include "nbd/request_rules.h"
 
 namespace cowl::nbd {
 
@@ -48,7 +49,8 @@ class Handshake {
   // kInputBytesMax), or the handshake is over.
   size_t Step(std::span<const std::byte> input, std::string& out);
 
-  // True when the next Step would ask the export table, which may block.
+  // True when the next Step would ask the export table, or a disk by way of its loop: it may block,
+  // and may not run on a disk's loop.
   bool AsksTable(std::span<const std::byte> input) const;
 
   State state() const { return state_; }
@@ -82,7 +84,7 @@ class Handshake {
   // Opens the export of that name, unless it is the one already held.
   absl::Status Open(std::string_view name);
   bool RefuseLongName(uint32_t option, std::string_view name, std::string& out) const;
-  uint16_t Flags() const;
+  ExportFacts Facts() const;
 
   ExportTable& table_;
   const std::string client_;

@@ -24,14 +24,24 @@ class GateDevice : public BlockDevice {
   // Requests before this offset pass the gate even when it is closed.
   void LetPassBelow(uint64_t offset_bytes) { passes_below_bytes_ = offset_bytes; }
 
+  // The loop that the device belongs to, for stray_count.
+  void LiveOn(const Loop& loop) { loop_ = &loop; }
+
   // Any thread.
+  int stray_count() const { return stray_count_; }  // questions that came from elsewhere
   int waiting_count() const { return waiting_count_; }
   int flush_count() const { return flush_count_; }
   uint64_t fua_count() const { return fua_count_; }
   MemoryDevice& memory() { return memory_; }
 
-  uint64_t size_bytes() const override { return memory_.size_bytes(); }
-  bool read_only() const override { return false; }
+  uint64_t size_bytes() const override {
+    NoteWhereAsked();
+    return memory_.size_bytes();
+  }
+  bool read_only() const override {
+    NoteWhereAsked();
+    return false;
+  }
 
   Task<absl::Status> Read(uint64_t offset_bytes, std::span<std::byte> into) override {
     COWL_CO_RETURN_IF_ERROR(co_await Pass(offset_bytes));
@@ -71,6 +81,9 @@ class GateDevice : public BlockDevice {
   }
 
  private:
+  void NoteWhereAsked() const {
+    if (loop_ != nullptr && !loop_->OnLoop()) ++stray_count_;
+  }
   Task<absl::Status> Pass(uint64_t offset_bytes) {
     if (!is_open_ && offset_bytes >= passes_below_bytes_) {
       ++waiting_count_;
@@ -81,6 +94,8 @@ class GateDevice : public BlockDevice {
   }
 
   MemoryDevice memory_;
+  const Loop* loop_ = nullptr;
+  mutable std::atomic<int> stray_count_{0};
   bool is_open_ = true;
   uint64_t passes_below_bytes_ = 0;
   absl::Status failure_;

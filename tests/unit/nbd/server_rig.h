@@ -44,6 +44,7 @@ class ServerTest : public testing::TestWithParam<IoBackend> {
     gate_ = gate.get();
     exports_->Add("disk", "a disk", std::make_unique<MemoryDevice>(kDiskBytes));
     exports_->Add("gate", "", std::move(gate));
+    gate_->LiveOn(exports_->loop_of("gate"));
     exports_->Add("other", "", std::make_unique<MemoryDevice>(kDiskBytes));
     exports_->Add("image", "", std::make_unique<MemoryDevice>(kDiskBytes, true));
     exports_->Add("odd", "", std::make_unique<MemoryDevice>(100'001));

@@ -92,6 +92,26 @@ TEST_P(ServerLifeTest, AListOfManyExportsArrivesWhole) {
   EXPECT_EQ(client.Option(kOptGo, EncodeInfoQuery({"many-1999", {}})), kRepAck);
 }
 
+TEST_P(ServerLifeTest, TheHandshakeAsksADiskOnItsOwnLoopAloneAndBehindAResize) {
+  server();
+  exports_->loop_of("gate").Post([gate = gate_] {
+    std::this_thread::sleep_for(200ms);
+    gate->memory().bytes().resize(2 * kDiskBytes);
+  });
+  TestClient going = ConnectTo("gate");
+  EXPECT_EQ(going.size_bytes(), 2 * kDiskBytes);
+  EXPECT_EQ(going.Read(2 * kDiskBytes - 1, 1).size(), 1u);
+  TestClient naming = Connect();
+  naming.Greet();
+  std::string option;
+  AppendOption(kOptExportName, "gate", option);
+  naming.Say(option);
+  const std::string heard = naming.Hear(10);
+  ASSERT_EQ(heard.size(), 10u);
+  EXPECT_EQ(LoadBig<uint64_t>(heard.data()), 2 * kDiskBytes);
+  EXPECT_EQ(gate_->stray_count(), 0);
+}
+
 // --- Limits ---
 
 TEST_P(ServerLifeTest, OneConnectionTooManyIsClosedAndRoomIsMadeAgain) {

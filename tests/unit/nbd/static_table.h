@@ -11,6 +11,27 @@
 
 namespace cowl {
 
+// The loop of a disk that never has to wait: everything runs at once, where it was called.
+class AtOnceLoop final : public IoLoop {
+ public:
+  void Post(std::function<void()> work) override { work(); }
+  bool OnLoop() const override { return true; }
+  void ResumeAfter(std::chrono::nanoseconds, std::coroutine_handle<>) override { Fail(); }
+  void RunAside(std::function<void()>, std::coroutine_handle<>) override { Fail(); }
+  void Run() override { Fail(); }
+  void Stop() override { Fail(); }
+  std::unique_ptr<Stream> WrapStream(UniqueFd) override { Fail(); }
+  std::unique_ptr<Stream> WrapStreamPair(UniqueFd, UniqueFd) override { Fail(); }
+  std::unique_ptr<Listener> WrapListener(UniqueFd) override { Fail(); }
+  std::unique_ptr<Storage> OpenStorage(const std::string&) override { Fail(); }
+
+ private:
+  [[noreturn]] static void Fail() {
+    COWL_CHECK(false);
+    std::abort();
+  }
+};
+
 class StaticTable : public ExportTable {
  public:
   struct Disk {
@@ -43,29 +64,29 @@ class StaticTable : public ExportTable {
     if (!failure_.ok()) return failure_;
     const auto found = disks_.find(std::string(name));
     if (found == disks_.end()) return NotFound("there is no such export");
-    return std::make_shared<Hold>(*found->second);
+    return std::make_shared<Hold>(*found->second, loop_);
   }
 
  private:
   class Hold : public OpenExport {
    public:
-    explicit Hold(Disk& disk) : disk_(disk) {
+    Hold(Disk& disk, IoLoop& loop) : disk_(disk), loop_(loop) {
       ++disk_.open_count;
       ++disk_.opened_count;
     }
     ~Hold() override { --disk_.open_count; }
     BlockDevice& device() override { return disk_.device; }
-    IoLoop& loop() override {
-      COWL_CHECK(false);
-      std::abort();
-    }
+    IoLoop& loop() override { return loop_; }
     const std::string& name() const override { return disk_.name; }
     const std::string& description() const override { return disk_.description; }
     void SetDisconnect(std::function<void()>) override {}
 
    private:
     Disk& disk_;
+    IoLoop& loop_;
   };
+
+  AtOnceLoop loop_;
 
   std::map<std::string, std::unique_ptr<Disk>> disks_;
   absl::Status failure_;
