@@ -33,7 +33,8 @@
 namespace cowl {
 namespace {
 
-constexpr auto kDrainTimeout = std::chrono::seconds(10);
+constexpr auto kDrainTimeout =
+    std::chrono::seconds(9);  // and a second for what is cut then: ten in all
 constexpr auto kIdlePatience =
     std::chrono::seconds(30);  // of a server that was started for somebody who never came
 constexpr int kTickMs = 1000;
@@ -56,6 +57,7 @@ class ServerProcess : public ServerFacts {
   void StartStream();
   void WaitForEnd();
   void Stop();
+  [[noreturn]] void EndWithoutClosing();
   void End();  // any thread
   bool IsAttached() const;
 
@@ -108,7 +110,8 @@ absl::Status ServerProcess::Start() {
                       return Dispatch(verb, args, session);
                     }));
   if (!options_.stdio_name.empty()) StartStream();
-  // Kernel devices that a server before us left wait for us to listen, and ours may need new connections.
+  // Kernel devices that a server before us left wait for us to listen, and ours may need new
+  // connections.
   keeper_ = std::make_unique<AttachmentKeeper>(options_.directory, [](const absl::Status& status) {
     Log().warn("attached devices: {}", Message(status));
   });
@@ -181,11 +184,20 @@ void ServerProcess::Stop() {
   if (nbd_) {
     if (const absl::Status status = nbd_->Drain(kDrainTimeout); !status.ok())
       Log().warn("drain: {}", Message(status));
+    if (nbd_->connection_count() > 0) EndWithoutClosing();
   }
   if (stream_.joinable()) stream_.join();
   leases_.reset();
   nbd_.reset();
   store_.reset();
+}
+
+// A disk that does not answer holds requests, and closing it would wait for them without end. What
+// was answered is with the kernel: the next to open the store finds it as after a kill.
+void ServerProcess::EndWithoutClosing() {
+  Log().error("a disk does not answer: ending without closing the store");
+  Log().flush();
+  ::_exit(0);
 }
 
 void ServerProcess::End() {

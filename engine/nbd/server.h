@@ -44,7 +44,8 @@ class NbdServer {
   // Starts the server's thread. Unavailable: as MakeIoLoop.
   static absl::StatusOr<std::unique_ptr<NbdServer>> Start(const ServerOptions& options,
                                                           ExportTable& table);
-  // Ends all connections, without waiting for more than what devices are busy with.
+  // Ends all connections, without waiting for more than what devices are busy with; for a device
+  // that never answers without end, since it holds buffers of ours.
   ~NbdServer();
   NbdServer(const NbdServer&) = delete;
   NbdServer& operator=(const NbdServer&) = delete;
@@ -59,9 +60,9 @@ class NbdServer {
   absl::Status ServeStream(UniqueFd in, UniqueFd out);
 
   // Stops listening, ends handshakes, lets every request that was started be finished and answered,
-  // then closes. DeadlineExceeded: after `timeout` connections were left, and were cut; requests
-  // that devices are still busy with end later, unanswered. Nothing is listened to or served
-  // afterwards.
+  // then closes. DeadlineExceeded: after `timeout` connections were left, and were cut, which may
+  // take a second more; requests that devices are still busy with end later, unanswered, and
+  // connection_count() tells of them. Nothing is listened to or served afterwards.
   absl::Status Drain(std::chrono::milliseconds timeout);
 
   size_t connection_count() const;
