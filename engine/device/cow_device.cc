@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/bytes.h"
 #include "base/status.h"
 #include "base/units.h"
 
@@ -12,6 +13,10 @@ namespace cowl {
 namespace {
 
 constexpr uint64_t kPieceBlocks = JournalRecord::kBlocksMax;
+
+// Zeros are stored as a hole where a write is nothing else, or has this many blocks of them in a
+// row: fewer between data would each cost a record and an extent, more than their space is worth.
+constexpr uint64_t kZeroRunBlocksMin = 8;
 
 uint64_t NowMicroseconds() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
@@ -38,6 +43,56 @@ struct SplitRange {
     head_bytes = BlockOffsetBytes(begin_block) - offset_bytes;
     tail_bytes = end - BlockOffsetBytes(end_block);
   }
+};
+
+// Cuts the whole blocks of a write into runs: data, a record's worth at most, and zeros. Of a block
+// that does not begin with zero it reads the first byte only.
+class RunCutter {
+ public:
+  struct Run {
+    uint64_t blocks;
+    bool is_zero;
+  };
+
+  RunCutter(std::span<const std::byte> data, bool find_zeros)
+      : rest_(data), run_min_(find_zeros ? std::min(kZeroRunBlocksMin, Count()) : UINT64_MAX) {}
+
+  bool done() const { return rest_.empty(); }
+
+  // REQUIRES: !done()
+  Run Next() {
+    if (data_left_ == 0) data_left_ = BlocksBeforeZeros();
+    const bool is_zero = data_left_ == 0;
+    const uint64_t blocks = is_zero ? ZerosAtStart() : std::min(kPieceBlocks, data_left_);
+    if (!is_zero) data_left_ -= blocks;
+    rest_ = rest_.subspan(BlockOffsetBytes(blocks));
+    return {blocks, is_zero};
+  }
+
+ private:
+  uint64_t Count() const { return BlocksFloor(rest_.size()); }
+  bool IsZeroBlock(uint64_t index) const {
+    return IsZero(rest_.subspan(BlockOffsetBytes(index), kBlockBytes));
+  }
+  // How many blocks there are before the first run of zeros that counts.
+  uint64_t BlocksBeforeZeros() const {
+    const uint64_t count = Count();
+    uint64_t zeros = 0;
+    for (uint64_t i = 0; i < count && run_min_ <= count; ++i) {
+      zeros = IsZeroBlock(i) ? zeros + 1 : 0;
+      if (zeros == run_min_) return i + 1 - run_min_;
+    }
+    return count;
+  }
+  uint64_t ZerosAtStart() const {
+    uint64_t zeros = 0;
+    while (zeros < Count() && IsZeroBlock(zeros)) ++zeros;
+    return zeros;
+  }
+
+  std::span<const std::byte> rest_;
+  const uint64_t run_min_;
+  uint64_t data_left_ = 0;
 };
 
 }  // namespace
@@ -283,26 +338,34 @@ Task<absl::Status> CowDevice::Write(uint64_t offset_bytes, std::span<const std::
   {
     const Operation operation(*this, /*is_change=*/true);
     COWL_CO_RETURN_IF_ERROR(co_await EnsureOverlay());
-    COWL_CO_RETURN_IF_ERROR(co_await WriteRange(offset_bytes, from));
+    COWL_CO_RETURN_IF_ERROR(co_await WriteRange(offset_bytes, from, Zeros::kAsHole));
   }
   if (options.fua) co_return co_await Flush();
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> CowDevice::WriteRange(uint64_t offset_bytes, std::span<const std::byte> from) {
+// Old kernels' nbd has no write-zeroes: the tables that a file system zeroes come as plain data.
+Task<absl::Status> CowDevice::WriteRange(uint64_t offset_bytes, std::span<const std::byte> from,
+                                         Zeros zeros) {
   const SplitRange split(offset_bytes, from.size());
   if (split.head_bytes > 0) {
     COWL_CO_RETURN_IF_ERROR(co_await WritePartial(offset_bytes, from.first(split.head_bytes)));
   }
-  from = from.subspan(split.head_bytes);
-  for (uint64_t block = split.begin_block; block < split.end_block;) {
-    const uint64_t blocks = std::min(kPieceBlocks, split.end_block - block);
-    COWL_CO_RETURN_IF_ERROR(co_await WriteBlocks(block, from.first(BlockOffsetBytes(blocks))));
-    from = from.subspan(BlockOffsetBytes(blocks));
-    block += blocks;
+  uint64_t block = split.begin_block;
+  std::span<const std::byte> whole = from.subspan(split.head_bytes);
+  whole = whole.first(BlockOffsetBytes(split.end_block - block));
+  for (RunCutter cutter(whole, zeros == Zeros::kAsHole); !cutter.done();) {
+    const RunCutter::Run run = cutter.Next();
+    if (run.is_zero) {
+      COWL_CO_RETURN_IF_ERROR(co_await ZeroBlocks(block, block + run.blocks));
+    } else {
+      COWL_CO_RETURN_IF_ERROR(co_await WriteBlocks(block, whole.first(BlockOffsetBytes(run.blocks))));
+    }
+    whole = whole.subspan(BlockOffsetBytes(run.blocks));
+    block += run.blocks;
   }
   if (split.tail_bytes > 0) {
-    COWL_CO_RETURN_IF_ERROR(co_await WritePartial(BlockOffsetBytes(split.end_block), from));
+    COWL_CO_RETURN_IF_ERROR(co_await WritePartial(BlockOffsetBytes(block), from.last(split.tail_bytes)));
   }
   co_return absl::OkStatus();
 }
@@ -413,7 +476,7 @@ Task<absl::Status> CowDevice::WriteZeroData(uint64_t offset_bytes, uint64_t leng
   while (length_bytes > 0) {
     const uint64_t count = std::min<uint64_t>(length_bytes, zeros.size());
     const std::span<const std::byte> part(zeros.data(), count);
-    COWL_CO_RETURN_IF_ERROR(co_await WriteRange(offset_bytes, part));
+    COWL_CO_RETURN_IF_ERROR(co_await WriteRange(offset_bytes, part, Zeros::kAsData));
     offset_bytes += count;
     length_bytes -= count;
   }

@@ -85,6 +85,7 @@ class CowDevice : public BlockDevice {
  private:
   struct Piece;
   class Operation;
+  enum class Zeros : uint8_t { kAsHole, kAsData };  // how a write stores whole blocks of zeros
 
   absl::Status CheckRange(uint64_t offset_bytes, uint64_t length_bytes) const;
   absl::Status CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const;
@@ -95,7 +96,7 @@ class CowDevice : public BlockDevice {
 
   Task<void> BeginChange();
   Task<absl::Status> EnsureOverlay();
-  Task<absl::Status> WriteRange(uint64_t offset_bytes, std::span<const std::byte> from);
+  Task<absl::Status> WriteRange(uint64_t offset_bytes, std::span<const std::byte> from, Zeros zeros);
   Task<absl::Status> WriteBlocks(uint64_t block, std::span<const std::byte> data);
   Task<absl::Status> WritePartial(uint64_t offset_bytes, std::span<const std::byte> from);
   Task<absl::Status> ZeroBlocks(uint64_t begin, uint64_t end);

@@ -104,9 +104,17 @@ class StreamTest : public IoRigTest {
     return {offset, std::min(length, size - offset)};
   }
 
+  // Up to all of it: the device stores long runs of zeros as holes.
+  void ZeroAPart(std::vector<std::byte>* bytes) {
+    const size_t begin = random_() % 4 == 0 ? 0 : random_() % bytes->size();
+    const size_t end = random_() % 4 == 0 ? bytes->size() : begin + random_() % (bytes->size() - begin);
+    std::fill(bytes->begin() + static_cast<ptrdiff_t>(begin), bytes->begin() + static_cast<ptrdiff_t>(end), std::byte{0});
+  }
+
   void Write() {
     const Range range = RandomRange();
-    const std::vector<std::byte> bytes = RandomBytes(random_, range.length);
+    std::vector<std::byte> bytes = RandomBytes(random_, range.length);
+    if (random_() % 4 == 0) ZeroAPart(&bytes);
     const WriteOptions options{.fua = random_() % 16 == 0};
     Say("write", range);
     ASSERT_OK(Run(device().Write(range.offset, bytes, options)));

@@ -21,7 +21,26 @@ std::span<const std::byte> DeviceModel::Bytes(uint64_t offset_bytes, uint64_t le
   return std::span(bytes_).subspan(offset_bytes, length_bytes);
 }
 
+// A device keeps zeros as a hole where the whole blocks of a write are nothing else, or eight of them in a row are.
 void DeviceModel::Write(uint64_t offset_bytes, std::span<const std::byte> from) {
+  StoreData(offset_bytes, from);
+  const uint64_t begin = BlocksCeil(offset_bytes);
+  const uint64_t end = BlocksFloor(offset_bytes + from.size());
+  for (uint64_t block = begin; block < end; ++block) {
+    const uint64_t run_begin = block;
+    while (block < end && IsZeroBlock(block)) ++block;
+    if (block - run_begin < std::min<uint64_t>(8, end - begin)) continue;
+    std::fill(levels_.front().kinds.begin() + static_cast<ptrdiff_t>(run_begin),
+              levels_.front().kinds.begin() + static_cast<ptrdiff_t>(block), Level::Kind::kZero);
+  }
+}
+
+bool DeviceModel::IsZeroBlock(uint64_t block) const {
+  const std::span<const std::byte> bytes = std::span(bytes_).subspan(BlockOffsetBytes(block), kBlockBytes);
+  return std::all_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte == std::byte{0}; });
+}
+
+void DeviceModel::StoreData(uint64_t offset_bytes, std::span<const std::byte> from) {
   if (from.empty()) return;
   std::copy(from.begin(), from.end(), bytes_.begin() + static_cast<ptrdiff_t>(offset_bytes));
   Level& overlay = levels_.front();
@@ -42,7 +61,7 @@ void DeviceModel::Discard(uint64_t offset_bytes, uint64_t length_bytes) {
 }
 
 void DeviceModel::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes, bool no_hole) {
-  Write(offset_bytes, std::vector<std::byte>(length_bytes));
+  StoreData(offset_bytes, std::vector<std::byte>(length_bytes));
   if (no_hole) return;
   for (uint64_t block = BlocksCeil(offset_bytes); block < BlocksFloor(offset_bytes + length_bytes); ++block) {
     levels_.front().kinds[block] = Level::Kind::kZero;

@@ -50,6 +50,8 @@ class DeviceModel {
     uint32_t depth = 0;
   };
 
+  void StoreData(uint64_t offset_bytes, std::span<const std::byte> from);
+  bool IsZeroBlock(uint64_t block) const;
   Found Find(uint64_t block) const;
   void Compose();
   void MergeDown(Level& upper, const Level& lower) const;

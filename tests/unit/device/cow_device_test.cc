@@ -127,6 +127,40 @@ TEST_F(CowDeviceTest, NoHoleMeansThatLaterWritesNeedNoSpaceOfTheCap) {
   EXPECT_OK(Fill(0, 4, 1));
 }
 
+// Old kernels' nbd sends zeros as data. They take no space, hide what lies below, and give back what was stored there.
+TEST_F(CowDeviceTest, AWriteOfZerosIsAHole) {
+  Open(/*cap_blocks=*/20);
+  ASSERT_OK(Fill(0, 10, 1));
+  ASSERT_OK(RunInline(stack_.Snapshot()));
+  ASSERT_OK(Fill(4, 10, 2));
+  EXPECT_OK(RunInline(device().Write(0, Of(BlockOffsetBytes(12), 0), {.fua = true})));
+  EXPECT_EQ(device().stored_blocks(), 2u);
+  EXPECT_EQ(*Read(0, BlockOffsetBytes(12)), Of(BlockOffsetBytes(12), 0));
+  EXPECT_EQ(*Read(BlockOffsetBytes(12), kBlockBytes), Of(kBlockBytes, 2));
+  EXPECT_OK(Fill(20, 1, 0)) << "one block";
+  EXPECT_EQ(device().stored_blocks(), 2u);
+  EXPECT_OK(Fill(20, 40, 0)) << "the cap does not count them";
+  EXPECT_OK(Write(BlockOffsetBytes(30) + 5, Of(BlockOffsetBytes(3), 0))) << "ragged ends are data";
+  EXPECT_EQ(device().stored_blocks(), 4u);
+}
+
+// Data, a short run of zeros, data, a long one, data: only the long one is cut out.
+TEST_F(CowDeviceTest, AWriteIsCutIntoDataAndLongRunsOfZeros) {
+  Open();
+  ASSERT_OK(Fill(0, 60, 9));
+  Bytes bytes = Of(BlockOffsetBytes(38), 0);
+  for (const uint64_t block : {0, 1, 9, 10, 29, 36}) bytes[BlockOffsetBytes(block) + 4095] = std::byte{3};
+  EXPECT_OK(Write(BlockOffsetBytes(2), bytes));
+  EXPECT_EQ(*Read(BlockOffsetBytes(2), bytes.size()), bytes);
+  std::vector<std::pair<uint64_t, uint64_t>> holes;
+  for (const MapExtent& extent : *device().Map(BlockOffsetBytes(2), bytes.size(), 100)) {
+    if (extent.type != MapExtent::Type::kZero) continue;
+    holes.emplace_back(extent.offset_bytes / kBlockBytes - 2, extent.length_bytes / kBlockBytes);
+  }
+  // Blocks 2 to 8 are seven, 11 to 28 eighteen, 30 to 35 six, 37 one.
+  EXPECT_EQ(holes, (std::vector<std::pair<uint64_t, uint64_t>>{{11, 18}}));
+}
+
 TEST_F(CowDeviceTest, MapTellsTypesAndDepths) {
   Open();
   ASSERT_OK(Fill(0, 4, 1));
