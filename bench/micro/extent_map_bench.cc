@@ -14,7 +14,8 @@ constexpr uint64_t kSpacing = 4;  // blocks from one extent to the next
 ExtentArray MakeMap(uint64_t count) {
   ExtentArrayBuilder builder;
   builder.Reserve(count);
-  for (uint64_t i = 0; i < count; ++i) builder.Add({i * kSpacing, 2, Segment::Kind::kData, 0, i * 3 + 2});
+  for (uint64_t i = 0; i < count; ++i)
+    builder.Add({i * kSpacing, 2, Segment::Kind::kData, 0, i * 3 + 2});
   return builder.Build();
 }
 

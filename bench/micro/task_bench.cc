@@ -1,5 +1,6 @@
-// What the style of the data path costs: one "request" of three steps (look up, I/O that is done at once, answer) as nested
-// coroutines over the file seam, and as callbacks over the same seam. Decision: docs/decisions/0001-coroutines.md.
+// What the style of the data path costs: one "request" of three steps (look up, I/O that is done at
+// once, answer) as nested coroutines over the file seam, and as callbacks over the same seam.
+// Decision: docs/decisions/0001-coroutines.md.
 #include <benchmark/benchmark.h>
 
 #include <functional>
@@ -24,7 +25,9 @@ std::unique_ptr<File> MakeFile(MemoryStorage& storage) {
   return file;
 }
 
-Task<absl::Status> ReadBlock(File& file, std::span<std::byte> into) { co_return co_await file.Read(0, into); }
+Task<absl::Status> ReadBlock(File& file, std::span<std::byte> into) {
+  co_return co_await file.Read(0, into);
+}
 
 Task<absl::Status> Request(File& file, std::span<std::byte> into) {
   COWL_CO_RETURN_IF_ERROR(co_await ReadBlock(file, into));
@@ -54,7 +57,8 @@ void ReadBlockThen(File& file, std::span<std::byte> into, Callback done) {
 }
 
 void RequestThen(File& file, std::span<std::byte> into, Callback done) {
-  ReadBlockThen(file, into, [done = std::move(done)](absl::Status status) { done(std::move(status)); });
+  ReadBlockThen(file, into,
+                [done = std::move(done)](absl::Status status) { done(std::move(status)); });
 }
 
 void BM_Callbacks(benchmark::State& state) {

@@ -1,4 +1,5 @@
-// fuse_arguments.h: how the starting process and the FUSE process talk: the command line there, one line back.
+// fuse_arguments.h: how the starting process and the FUSE process talk: the command line there, one
+// line back.
 #pragma once
 
 #include <string>

@@ -48,7 +48,9 @@ std::string Token(const Attachment& attachment) {
 
 std::string MountSource(const Attachment& attachment) { return "cowl-" + Token(attachment); }
 
-std::string BackingFile(const std::string& loop_name) { return ReadLine("/sys/block/" + loop_name + "/loop/backing_file"); }
+std::string BackingFile(const std::string& loop_name) {
+  return ReadLine("/sys/block/" + loop_name + "/loop/backing_file");
+}
 
 bool IsOurFuse(const Attachment& attachment) {
   const std::vector<MountEntry> table = MountTable();
@@ -56,19 +58,23 @@ bool IsOurFuse(const Attachment& attachment) {
   return mount != nullptr && mount->source == MountSource(attachment);
 }
 
-FuseProcess ProcessOf(const Attachment& attachment) { return {attachment.fuse_pid, attachment.fuse_pid_started}; }
+FuseProcess ProcessOf(const Attachment& attachment) {
+  return {attachment.fuse_pid, attachment.fuse_pid_started};
+}
 
 // That process serves this file, by its command line: a pid alone proves nothing.
 bool IsOurProcess(const Attachment& attachment) {
   if (!IsRunning(ProcessOf(attachment))) return false;
-  const absl::StatusOr<std::string> words = ReadTextFile("/proc/" + std::to_string(attachment.fuse_pid) + "/cmdline");
+  const absl::StatusOr<std::string> words =
+      ReadTextFile("/proc/" + std::to_string(attachment.fuse_pid) + "/cmdline");
   if (!words.ok()) return false;
   const std::vector<std::string_view> split = SplitWords(*words, '\0');
   return std::find(split.begin(), split.end(), attachment.fuse_file) != split.end();
 }
 
 absl::Status StartFile(Attachment* attachment) {
-  if (mkdir(kRunFolder, 0700) != 0 && errno != EEXIST) return ErrnoStatus(errno, "mkdir", kRunFolder);
+  if (mkdir(kRunFolder, 0700) != 0 && errno != EEXIST)
+    return ErrnoStatus(errno, "mkdir", kRunFolder);
   const std::string& file = attachment->fuse_file;
   const UniqueFd made(open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!made.valid()) return ErrnoStatus(errno, "make", file);
@@ -97,9 +103,11 @@ absl::StatusOr<std::string> ConfigureFreeLoop(int control, int file, const Attac
   loop_config config = {};
   config.fd = static_cast<uint32_t>(file);
   config.block_size = kSectorBytes;
-  // Direct: requests go on to the FUSE file as they come, many at a time, and nothing is cached in between.
+  // Direct: requests go on to the FUSE file as they come, many at a time, and nothing is cached in
+  // between.
   config.info.lo_flags = LO_FLAGS_DIRECT_IO | (attachment.read_only ? LO_FLAGS_READ_ONLY : 0);
-  std::strncpy(reinterpret_cast<char*>(config.info.lo_file_name), attachment.fuse_file.c_str(), LO_NAME_SIZE - 1);
+  std::strncpy(reinterpret_cast<char*>(config.info.lo_file_name), attachment.fuse_file.c_str(),
+               LO_NAME_SIZE - 1);
   if (ioctl(loop.get(), LOOP_CONFIGURE, &config) == 0) return device;
   if (errno == EBUSY) return Unavailable(device + " was taken");
   return ErrnoStatus(errno, "configure", device);
@@ -108,7 +116,8 @@ absl::StatusOr<std::string> ConfigureFreeLoop(int control, int file, const Attac
 absl::StatusOr<std::string> ConfigureLoop(const Attachment& attachment) {
   const UniqueFd control(open("/dev/loop-control", O_RDWR | O_CLOEXEC));
   if (!control.valid()) return ErrnoStatus(errno, "open", "/dev/loop-control");
-  const UniqueFd file(open(attachment.fuse_file.c_str(), (attachment.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+  const UniqueFd file(
+      open(attachment.fuse_file.c_str(), (attachment.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
   if (!file.valid()) return ErrnoStatus(errno, "open", attachment.fuse_file);
   absl::StatusOr<std::string> device;
   for (int i = 0; i < kFreeLoopTries; ++i) {
@@ -123,7 +132,8 @@ absl::Status ClearLoop(const Attachment& attachment) {
   // Looked at while held open, so that the number cannot pass to another in between.
   if (!loop.valid() || !IsOurLoop(attachment)) return absl::OkStatus();
   // While others have it open the kernel notes it and clears it at the last close.
-  if (ioctl(loop.get(), LOOP_CLR_FD) != 0 && errno != ENXIO) return ErrnoStatus(errno, "clear", attachment.device);
+  if (ioctl(loop.get(), LOOP_CLR_FD) != 0 && errno != ENXIO)
+    return ErrnoStatus(errno, "clear", attachment.device);
   return absl::OkStatus();
 }
 
@@ -136,11 +146,13 @@ absl::Status EndFuse(const Attachment& attachment, bool force) {
       error = umount2(file, UMOUNT_NOFOLLOW) == 0 ? 0 : errno;
       return error != EBUSY || force;
     });
-    if (error == EBUSY && force) error = umount2(file, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 ? 0 : errno;
+    if (error == EBUSY && force)
+      error = umount2(file, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 ? 0 : errno;
     if (!gone || error != 0) return ErrnoStatus(error, "unmount", file);
   }
   if (unlink(file) != 0 && errno != ENOENT) return ErrnoStatus(errno, "unlink", file);
-  if (IsOurProcess(attachment) && !WaitForEnd(ProcessOf(attachment), force ? kForcedEndMsMax : kSettleMsMax)) {
+  if (IsOurProcess(attachment) &&
+      !WaitForEnd(ProcessOf(attachment), force ? kForcedEndMsMax : kSettleMsMax)) {
     EndProcess(ProcessOf(attachment));
   }
   return absl::OkStatus();
@@ -150,10 +162,13 @@ absl::Status EndFuse(const Attachment& attachment, bool force) {
 
 absl::Status PrepareLoop() {
   const UniqueFd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC));
-  if (!fuse.valid()) return Unavailable(std::string("/dev/fuse cannot be used (") + strerror(errno) + "): load the fuse module");
+  if (!fuse.valid())
+    return Unavailable(std::string("/dev/fuse cannot be used (") + strerror(errno) +
+                       "): load the fuse module");
   const UniqueFd control(open("/dev/loop-control", O_RDWR | O_CLOEXEC));
   if (!control.valid()) {
-    return Unavailable(std::string("/dev/loop-control cannot be used (") + strerror(errno) + "): load the loop module");
+    return Unavailable(std::string("/dev/loop-control cannot be used (") + strerror(errno) +
+                       "): load the loop module");
   }
   return absl::OkStatus();
 }
@@ -190,23 +205,28 @@ absl::StatusOr<std::string> FindLoop(const std::string& fuse_file) {
 }
 
 absl::Status ResizeLoop(const Attachment& attachment, uint64_t size_bytes) {
-  // The FUSE process takes a truncate for the question how large the export is now, and refuses when it is not that size.
+  // The FUSE process takes a truncate for the question how large the export is now, and refuses
+  // when it is not that size.
   if (truncate(attachment.fuse_file.c_str(), static_cast<off_t>(size_bytes)) != 0) {
     return ErrnoStatus(errno, "take over the size at", attachment.fuse_file);
   }
   const UniqueFd loop(open(attachment.device.c_str(), O_RDONLY | O_CLOEXEC));
   if (!loop.valid()) return ErrnoStatus(errno, "open", attachment.device);
-  if (!IsOurLoop(attachment)) return NotFound(attachment.device + " is no longer the device that cowl attached");
-  if (ioctl(loop.get(), LOOP_SET_CAPACITY) != 0) return ErrnoStatus(errno, "resize", attachment.device);
+  if (!IsOurLoop(attachment))
+    return NotFound(attachment.device + " is no longer the device that cowl attached");
+  if (ioctl(loop.get(), LOOP_SET_CAPACITY) != 0)
+    return ErrnoStatus(errno, "resize", attachment.device);
   return absl::OkStatus();
 }
 
 absl::Status DisconnectLoop(const Attachment& attachment, bool force) {
   // Makes every request fail that waits for a server which is gone; refused as busy, but done.
-  if (force && IsOurFuse(attachment)) umount2(attachment.fuse_file.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW);
+  if (force && IsOurFuse(attachment))
+    umount2(attachment.fuse_file.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW);
   COWL_RETURN_IF_ERROR(ClearLoop(attachment));
   const bool cleared = WaitFor([&] { return force || !IsOurLoop(attachment); });
-  if (!cleared) return FailedPrecondition(attachment.device + " is still in use; close what has it open");
+  if (!cleared)
+    return FailedPrecondition(attachment.device + " is still in use; close what has it open");
   return EndFuse(attachment, force);
 }
 

@@ -1,10 +1,9 @@
-// The process behind a FUSE file: a few threads, each taking a request from the kernel and answering it, before the next, from a
-// connection of the pool.
+// The process behind a FUSE file: a few threads, each taking a request from the kernel and
+// answering it, before the next, from a connection of the pool.
 #define FUSE_USE_VERSION 312
 
-#include <fuse3/fuse_lowlevel.h>
-
 #include <fcntl.h>
+#include <fuse3/fuse_lowlevel.h>
 #include <linux/falloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -70,7 +69,8 @@ void OnGetAttr(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
   fuse_reply_attr(request, &stat, kNeverCached);
 }
 
-// The one change there is to make: "take over the server's size", said as a truncate to that very size.
+// The one change there is to make: "take over the server's size", said as a truncate to that very
+// size.
 void OnSetAttr(fuse_req_t request, fuse_ino_t, struct stat* wanted, int to_set, fuse_file_info*) {
   if ((to_set & FUSE_SET_ATTR_SIZE) == 0) {
     fuse_reply_err(request, EPERM);
@@ -115,7 +115,8 @@ void OnRead(fuse_req_t request, fuse_ino_t, size_t size, off_t offset, fuse_file
   }
 }
 
-void OnWrite(fuse_req_t request, fuse_ino_t, const char* data, size_t size, off_t offset, fuse_file_info*) {
+void OnWrite(fuse_req_t request, fuse_ino_t, const char* data, size_t size, off_t offset,
+             fuse_file_info*) {
   const Served& served = ServedOf(request);
   if (Clip(served, offset, size) != size) {
     fuse_reply_err(request, ENOSPC);
@@ -132,16 +133,19 @@ void OnWrite(fuse_req_t request, fuse_ino_t, const char* data, size_t size, off_
 }
 
 void OnSync(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) {
-  const absl::Status status = ServedOf(request).pool->Run([](NbdClient& client) { return client.Flush(); });
+  const absl::Status status =
+      ServedOf(request).pool->Run([](NbdClient& client) { return client.Flush(); });
   fuse_reply_err(request, ErrnoOf(status));
 }
 
 void OnFlush(fuse_req_t request, fuse_ino_t, fuse_file_info*) { fuse_reply_err(request, 0); }
 
-// A loop device turns discards and write-zeroes into these. Both promise zeros to the reader, which NBD's trim does not: so both
-// are write-zeroes on the wire, with leave to make a hole of it. A zeroed range that asks to keep its space gets no more than
-// that either: the disk is a thin one, and mkfs.ext4 would have its whole journal stored as zeros.
-void OnFallocate(fuse_req_t request, fuse_ino_t, int mode, off_t offset, off_t length, fuse_file_info*) {
+// A loop device turns discards and write-zeroes into these. Both promise zeros to the reader, which
+// NBD's trim does not: so both are write-zeroes on the wire, with leave to make a hole of it. A
+// zeroed range that asks to keep its space gets no more than that either: the disk is a thin one,
+// and mkfs.ext4 would have its whole journal stored as zeros.
+void OnFallocate(fuse_req_t request, fuse_ino_t, int mode, off_t offset, off_t length,
+                 fuse_file_info*) {
   const bool punch = mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
   const bool zero = (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE;
   if (!punch && !zero) {
@@ -150,9 +154,8 @@ void OnFallocate(fuse_req_t request, fuse_ino_t, int mode, off_t offset, off_t l
   }
   const Served& served = ServedOf(request);
   const uint64_t inside = Clip(served, offset, static_cast<uint64_t>(length));
-  const absl::Status status = served.pool->Run([&](NbdClient& client) {
-    return client.Zero(static_cast<uint64_t>(offset), inside);
-  });
+  const absl::Status status = served.pool->Run(
+      [&](NbdClient& client) { return client.Zero(static_cast<uint64_t>(offset), inside); });
   fuse_reply_err(request, ErrnoOf(status));
 }
 
@@ -189,11 +192,13 @@ void AnswerRequests(fuse_session* session) {
     if (n <= 0) break;
     fuse_session_process_buf(session, &buffer);
   }
-  // The file is unmounted: nobody waits for an answer any more, and threads may be waiting for a server that is gone.
+  // The file is unmounted: nobody waits for an answer any more, and threads may be waiting for a
+  // server that is gone.
   _exit(0);
 }
 
-// Memory must not be waited for by writing to the very disk this process serves, nor be got back by killing it.
+// Memory must not be waited for by writing to the very disk this process serves, nor be got back by
+// killing it.
 void BecomeStorage() {
   for (const int signal : {SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGPIPE}) ::signal(signal, SIG_IGN);
   prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
@@ -212,7 +217,8 @@ absl::StatusOr<fuse_session*> MountFile(const FuseOptions& options, Served* serv
   fuse_opt_free_args(&arguments);
   if (session == nullptr) return Internal("the FUSE library refused its options");
   if (fuse_session_mount(session, options.file.c_str()) != 0) {
-    return FailedPrecondition("FUSE could not be mounted on " + options.file + ": see that /dev/fuse is there and may be used");
+    return FailedPrecondition("FUSE could not be mounted on " + options.file +
+                              ": see that /dev/fuse is there and may be used");
   }
   return session;
 }

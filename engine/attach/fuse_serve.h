@@ -1,8 +1,9 @@
 // fuse_serve.h: the process that shows one export as one file, for a loop device to sit on.
-// It is this program started anew, in a session of its own, and lives until the file is unmounted; the file is the mount point
-// itself (a regular file). No page cache in between: the loop device's holder has one already, and a second would show old data
-// after a reset. When the server goes away requests wait for it to come back (nbd_pool.h).
-// Errors: Start reports what the new process says when it cannot begin; later ones become the requests' errno.
+// It is this program started anew, in a session of its own, and lives until the file is unmounted;
+// the file is the mount point itself (a regular file). No page cache in between: the loop device's
+// holder has one already, and a second would show old data after a reset. When the server goes away
+// requests wait for it to come back (nbd_pool.h). Errors: Start reports what the new process says
+// when it cannot begin; later ones become the requests' errno.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,8 @@ struct FuseProcess {
   uint64_t started = 0;  // /proc/PID/stat's start time
 };
 
-// Returns once the file is there. The process outlives the caller and holds none of its descriptors.
+// Returns once the file is there. The process outlives the caller and holds none of its
+// descriptors.
 absl::StatusOr<FuseProcess> StartFuse(const FuseOptions& options);
 
 // True when the process of that pid is the one that started then.

@@ -46,7 +46,8 @@ std::string ReadAnswer(int fd) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kStartMsMax);
   std::string answer;
   while (true) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
     pollfd wait{fd, POLLIN, 0};
     if (left.count() <= 0) return answer;
     const int ready = poll(&wait, 1, static_cast<int>(left.count()));
@@ -65,7 +66,8 @@ uint64_t StartTime(int64_t pid) {
   const std::string line = ReadLine("/proc/" + std::to_string(pid) + "/stat");
   const size_t name_end = line.rfind(')');
   if (name_end == std::string::npos) return 0;
-  const std::vector<std::string_view> fields = SplitWords(std::string_view(line).substr(name_end + 1), ' ');
+  const std::vector<std::string_view> fields =
+      SplitWords(std::string_view(line).substr(name_end + 1), ' ');
   uint64_t started = 0;
   return fields.size() > 19 && ParseNumber(fields[19], &started) ? started : 0;
 }
@@ -106,7 +108,8 @@ absl::StatusOr<FuseOptions> DecodeFuseArguments(int argc, const char* const* arg
 }
 
 void TellParent(std::string_view failure) {
-  const std::string line = failure.empty() ? "+" + std::to_string(getpid()) : "-" + std::string(failure);
+  const std::string line =
+      failure.empty() ? "+" + std::to_string(getpid()) : "-" + std::string(failure);
   (void)!write(kTellParentFd, line.data(), line.size());
   close(kTellParentFd);
 }
@@ -135,10 +138,12 @@ absl::StatusOr<FuseProcess> StartFuse(const FuseOptions& options) {
   }
 
   const std::string answer = ReadAnswer(from_child.get());
-  if (answer.empty()) return Unavailable("the FUSE process did not start: is this program still where it was?");
+  if (answer.empty())
+    return Unavailable("the FUSE process did not start: is this program still where it was?");
   if (answer[0] == '-') return Unavailable(answer.substr(1));
   uint64_t pid = 0;
-  if (!ParseNumber(std::string_view(answer).substr(1), &pid)) return Internal("the FUSE process answered " + answer);
+  if (!ParseNumber(std::string_view(answer).substr(1), &pid))
+    return Internal("the FUSE process answered " + answer);
   return FuseProcess{static_cast<int64_t>(pid), StartTime(static_cast<int64_t>(pid))};
 }
 
@@ -158,7 +163,8 @@ bool WaitForEnd(const FuseProcess& process, int timeout_ms) {
 void EndProcess(const FuseProcess& process) {
   const UniqueFd handle(static_cast<int>(syscall(SYS_pidfd_open, process.pid, 0)));
   // Looked at once the handle is held: it stays with this process even when the number passes on.
-  if (handle.valid() && IsRunning(process)) syscall(SYS_pidfd_send_signal, handle.get(), SIGKILL, nullptr, 0);
+  if (handle.valid() && IsRunning(process))
+    syscall(SYS_pidfd_send_signal, handle.get(), SIGKILL, nullptr, 0);
 }
 
 }  // namespace cowl

@@ -37,7 +37,8 @@ class AttachmentKeeper::Links {
     std::unique_ptr<Links> links(new Links(nl_socket_alloc()));
     nl_sock* socket = links->socket_.get();
     if (socket == nullptr || genl_connect(socket) != 0) return nullptr;
-    const int group = genl_ctrl_resolve_grp(socket, NBD_GENL_FAMILY_NAME, NBD_GENL_MCAST_GROUP_NAME);
+    const int group =
+        genl_ctrl_resolve_grp(socket, NBD_GENL_FAMILY_NAME, NBD_GENL_MCAST_GROUP_NAME);
     if (group < 0 || nl_socket_add_membership(socket, group) != 0) return nullptr;
     nl_socket_disable_seq_check(socket);
     nl_socket_set_nonblocking(socket);
@@ -47,7 +48,8 @@ class AttachmentKeeper::Links {
 
   int fd() const { return nl_socket_get_fd(socket_.get()); }
 
-  // True when one has died since the last call. More announcements than fit in the socket are an announcement, too.
+  // True when one has died since the last call. More announcements than fit in the socket are an
+  // announcement, too.
   bool TakeDead() {
     int result = 0;
     while (result == 0) result = nl_recvmsgs_default(socket_.get());
@@ -61,7 +63,9 @@ class AttachmentKeeper::Links {
 };
 
 AttachmentKeeper::AttachmentKeeper(std::string store_dir, Report report)
-    : store_dir_(std::move(store_dir)), report_(std::move(report)), end_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    : store_dir_(std::move(store_dir)),
+      report_(std::move(report)),
+      end_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -90,7 +94,8 @@ void AttachmentKeeper::ReattachAll() {
 }
 
 bool AttachmentKeeper::WaitForWork() {
-  pollfd wait[2] = {{end_event_.get(), POLLIN, 0}, {links_ == nullptr ? -1 : links_->fd(), POLLIN, 0}};
+  pollfd wait[2] = {{end_event_.get(), POLLIN, 0},
+                    {links_ == nullptr ? -1 : links_->fd(), POLLIN, 0}};
   (void)poll(wait, 2, links_ == nullptr ? kLookAgainMs : -1);
   return (wait[0].revents & POLLIN) != 0;
 }

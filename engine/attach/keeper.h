@@ -1,10 +1,11 @@
-// keeper.h: what a server does for the kernel devices attached to it: gives them new connections when it begins, and whenever the
-// kernel gives one up.
+// keeper.h: what a server does for the kernel devices attached to it: gives them new connections
+// when it begins, and whenever the kernel gives one up.
 //
-// The kernel gives a connection up when a request on it takes longer than its time-out (a disk that is slow for half a minute is
-// enough), and then waits for somebody to bring a new one; when the last is gone and nobody does, requests fail.
-// Threads: one of its own. Ownership: made once the server listens; destroy it before the server stops listening.
-// Errors: reported by the callback, on that thread; nothing else depends on them.
+// The kernel gives a connection up when a request on it takes longer than its time-out (a disk that
+// is slow for half a minute is enough), and then waits for somebody to bring a new one; when the
+// last is gone and nobody does, requests fail. Threads: one of its own. Ownership: made once the
+// server listens; destroy it before the server stops listening. Errors: reported by the callback,
+// on that thread; nothing else depends on them.
 #pragma once
 
 #include <functional>

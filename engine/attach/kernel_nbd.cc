@@ -24,13 +24,15 @@ constexpr int kHandshakeMsMax = 10000;
 constexpr int kSettleMsMax = 5000;
 constexpr int kDefaultConnections = 2;
 
-// The driver knows one block size, logical and physical in one. 512 it is, for every device: a file system or a partition table
-// made with small sectors (the default of every raw disk, and what a virtual machine sees) does not mount on larger ones.
+// The driver knows one block size, logical and physical in one. 512 it is, for every device: a file
+// system or a partition table made with small sectors (the default of every raw disk, and what a
+// virtual machine sees) does not mount on larger ones.
 constexpr uint64_t kNbdBlockBytes = kSectorBytes;
 
-// Requests that were with a server when it died are sent again only when this is over (measured on Linux 6.1: the dead socket by
-// itself moves none of them, and with 0 they wait for ever on a device of one connection). Shorter means a shorter stall after a
-// crash, but a request that merely takes long must not be sent twice: its late first execution could undo a newer write.
+// Requests that were with a server when it died are sent again only when this is over (measured on
+// Linux 6.1: the dead socket by itself moves none of them, and with 0 they wait for ever on a
+// device of one connection). Shorter means a shorter stall after a crash, but a request that merely
+// takes long must not be sent twice: its late first execution could undo a newer write.
 constexpr uint64_t kRequestTimeoutS = 30;
 
 std::string SysFolder(uint32_t index) { return "/sys/block/nbd" + std::to_string(index); }
@@ -54,11 +56,13 @@ struct Connections {
 absl::StatusOr<Connections> OpenConnections(const Attachment& attachment, int wanted) {
   Connections connections;
   for (int i = 0; i < wanted; ++i) {
-    COWL_ASSIGN_OR_RETURN(const std::unique_ptr<NbdClient> client,
-                          NbdClient::Connect(attachment.socket_path, attachment.export_name, kHandshakeMsMax));
+    COWL_ASSIGN_OR_RETURN(
+        const std::unique_ptr<NbdClient> client,
+        NbdClient::Connect(attachment.socket_path, attachment.export_name, kHandshakeMsMax));
     connections.info = client->info();
     if (connections.info.identity != attachment.identity) {
-      return FailedPrecondition("export " + attachment.export_name + " is now another disk than the one attached as " +
+      return FailedPrecondition("export " + attachment.export_name +
+                                " is now another disk than the one attached as " +
                                 attachment.device + "; detach that with --force");
     }
     COWL_ASSIGN_OR_RETURN(UniqueFd socket, client->TakeSocket());
@@ -77,7 +81,8 @@ absl::Status WaitForDevice(const Attachment& attachment) {
     return fd.valid() && ReadLine(size_path) == sectors;
   });
   if (ready) return absl::OkStatus();
-  return Unavailable(attachment.device + " did not become usable: see that /dev holds the kernel's devices");
+  return Unavailable(attachment.device +
+                     " did not become usable: see that /dev holds the kernel's devices");
 }
 
 }  // namespace
@@ -88,8 +93,10 @@ absl::Status PrepareNbd() {
   const absl::Status status = NbdNetlink::Open().status();
   if (status.ok()) return status;
   const bool loaded = modprobe.ok() && modprobe->status == 0;
-  return Unavailable(loaded ? "the nbd module is loaded but cannot be reached from here (another network namespace?)"
-                            : "this kernel has no nbd module");
+  return Unavailable(
+      loaded
+          ? "the nbd module is loaded but cannot be reached from here (another network namespace?)"
+          : "this kernel has no nbd module");
 }
 
 absl::Status ConnectNbd(Attachment* attachment) {
@@ -115,7 +122,8 @@ absl::Status ConnectNbd(Attachment* attachment) {
 }
 
 bool IsOurNbd(const Attachment& attachment) {
-  return !attachment.backend_id.empty() && ReadLine(SysFolder(attachment.nbd_index) + "/backend") == attachment.backend_id;
+  return !attachment.backend_id.empty() &&
+         ReadLine(SysFolder(attachment.nbd_index) + "/backend") == attachment.backend_id;
 }
 
 absl::StatusOr<uint32_t> FindNbd(const std::string& backend_id) {
@@ -124,28 +132,35 @@ absl::StatusOr<uint32_t> FindNbd(const std::string& backend_id) {
     const std::string_view name = entry->d_name;
     uint64_t index = 0;
     if (!name.starts_with("nbd") || !ParseNumber(name.substr(3), &index)) continue;
-    if (ReadLine(SysFolder(static_cast<uint32_t>(index)) + "/backend") == backend_id) return static_cast<uint32_t>(index);
+    if (ReadLine(SysFolder(static_cast<uint32_t>(index)) + "/backend") == backend_id)
+      return static_cast<uint32_t>(index);
   }
   return NotFound("no nbd device is " + backend_id);
 }
 
 absl::Status ReconnectNbd(const Attachment& attachment, uint64_t size_bytes) {
-  COWL_ASSIGN_OR_RETURN(const Connections connections, OpenConnections(attachment, attachment.connections));
+  COWL_ASSIGN_OR_RETURN(const Connections connections,
+                        OpenConnections(attachment, attachment.connections));
   if (size_bytes != 0 && connections.info.size_bytes != size_bytes) {
-    return FailedPrecondition("the server says " + std::to_string(connections.info.size_bytes) + " bytes of " +
-                              attachment.export_name + ", not " + std::to_string(size_bytes));
+    return FailedPrecondition("the server says " + std::to_string(connections.info.size_bytes) +
+                              " bytes of " + attachment.export_name + ", not " +
+                              std::to_string(size_bytes));
   }
   COWL_ASSIGN_OR_RETURN(const std::unique_ptr<NbdNetlink> netlink, NbdNetlink::Open());
-  return netlink->Reconfigure(attachment.nbd_index, attachment.backend_id, size_bytes, connections.sockets);
+  return netlink->Reconfigure(attachment.nbd_index, attachment.backend_id, size_bytes,
+                              connections.sockets);
 }
 
 absl::Status DisconnectNbd(const Attachment& attachment) {
   COWL_ASSIGN_OR_RETURN(const std::unique_ptr<NbdNetlink> netlink, NbdNetlink::Open());
-  // Holding the device open keeps the kernel from giving its number to somebody else between the proof and the act.
+  // Holding the device open keeps the kernel from giving its number to somebody else between the
+  // proof and the act.
   UniqueFd held(open(attachment.device.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  if (!IsOurNbd(attachment)) return NotFound(attachment.device + " is no longer the device that cowl attached");
+  if (!IsOurNbd(attachment))
+    return NotFound(attachment.device + " is no longer the device that cowl attached");
   COWL_RETURN_IF_ERROR(netlink->Disconnect(attachment.nbd_index));
-  // It lets go when the last one who has it open does. With --force that may be somebody else, later.
+  // It lets go when the last one who has it open does. With --force that may be somebody else,
+  // later.
   held.Reset();
   (void)WaitFor([&] { return !IsOurNbd(attachment); });
   return absl::OkStatus();

@@ -10,7 +10,8 @@
 
 namespace cowl {
 
-// OK when the kernel's nbd can be used; loads the module when it is not there yet. Else Unavailable says why not.
+// OK when the kernel's nbd can be used; loads the module when it is not there yet. Else Unavailable
+// says why not.
 absl::Status PrepareNbd();
 
 // Fills in nbd_index, device and size. `attachment` comes with everything else.
@@ -25,7 +26,8 @@ absl::StatusOr<uint32_t> FindNbd(const std::string& backend_id);
 // New connections in the place of dead ones, and the size unless 0.
 absl::Status ReconnectNbd(const Attachment& attachment, uint64_t size_bytes);
 
-// Waits until the kernel has let go. The caller has made sure that nobody uses the device, or is told not to care.
+// Waits until the kernel has let go. The caller has made sure that nobody uses the device, or is
+// told not to care.
 absl::Status DisconnectNbd(const Attachment& attachment);
 
 }  // namespace cowl

@@ -26,25 +26,32 @@ std::string ValueOf(const std::string& text, std::string_view key) {
   return "";
 }
 
-int TryMount(const std::string& device, const std::string& directory, const std::string& file_system, bool read_only,
-             const std::string& options) {
+int TryMount(const std::string& device, const std::string& directory,
+             const std::string& file_system, bool read_only, const std::string& options) {
   const unsigned long flags = read_only ? MS_RDONLY : 0;
-  const int result = mount(device.c_str(), directory.c_str(), file_system.c_str(), flags, options.c_str());
+  const int result =
+      mount(device.c_str(), directory.c_str(), file_system.c_str(), flags, options.c_str());
   return result == 0 ? 0 : errno;
 }
 
-absl::Status MountError(int error, const std::string& device, const std::string& directory, const std::string& file_system) {
+absl::Status MountError(int error, const std::string& device, const std::string& directory,
+                        const std::string& file_system) {
   const std::string where = "the " + file_system + " of " + device + " at " + directory;
   switch (error) {
-    case ENODEV: return FailedPrecondition("mount " + where + ": this kernel does not know " + file_system);
+    case ENODEV:
+      return FailedPrecondition("mount " + where + ": this kernel does not know " + file_system);
     case EEXIST:
-      return FailedPrecondition("mount " + where + ": a " + file_system + " with the same id is mounted already, and this kernel " +
-                                "takes only one; unmount that first, or give this one an id of its own (btrfstune -u)");
+      return FailedPrecondition(
+          "mount " + where + ": a " + file_system +
+          " with the same id is mounted already, and this kernel " +
+          "takes only one; unmount that first, or give this one an id of its own (btrfstune -u)");
     case EUCLEAN:
     case EINVAL:
-      return FailedPrecondition("mount " + where + ": the file system is damaged or needs what this kernel lacks; " +
+      return FailedPrecondition("mount " + where +
+                                ": the file system is damaged or needs what this kernel lacks; " +
                                 "attach it without --mount and check it (fsck)");
-    default: return ErrnoStatus(error, "mount", where);
+    default:
+      return ErrnoStatus(error, "mount", where);
   }
 }
 
@@ -72,7 +79,8 @@ bool AnyOpenFile(const std::string& process, Test test) {
   return false;
 }
 
-// Whether a mapped file of the process is on the device, which maps shows as major:minor in hexadecimal.
+// Whether a mapped file of the process is on the device, which maps shows as major:minor in
+// hexadecimal.
 bool MapsDevice(const std::string& process, dev_t device) {
   char wanted[32];
   std::snprintf(wanted, sizeof(wanted), " %02x:%02x ", major(device), minor(device));
@@ -84,7 +92,8 @@ std::string HowItUsesMount(const std::string& process, dev_t device) {
   if (OnDevice(process + "/cwd", device)) return "working directory";
   if (OnDevice(process + "/root", device)) return "root directory";
   if (OnDevice(process + "/exe", device)) return "program";
-  if (AnyOpenFile(process, [device](const std::string& file) { return OnDevice(file, device); })) return "open file";
+  if (AnyOpenFile(process, [device](const std::string& file) { return OnDevice(file, device); }))
+    return "open file";
   if (MapsDevice(process, device)) return "mapped file";
   return "";
 }
@@ -110,17 +119,21 @@ std::vector<std::string> ScanProcesses(How how) {
 }  // namespace
 
 absl::Status CheckMountDirectory(const std::string& path) {
-  if (path.empty() || path[0] != '/') return InvalidArgument("mount directory " + path + ": must be an absolute path");
+  if (path.empty() || path[0] != '/')
+    return InvalidArgument("mount directory " + path + ": must be an absolute path");
   const Directory directory = OpenDirectory(path);
   if (!directory) {
-    if (errno == ENOENT) return NotFound("mount directory " + path + ": does not exist; make it first");
+    if (errno == ENOENT)
+      return NotFound("mount directory " + path + ": does not exist; make it first");
     return ErrnoStatus(errno, "open mount directory", path);
   }
   const std::vector<MountEntry> table = MountTable();
-  if (FindMount(table, path) != nullptr) return FailedPrecondition("mount directory " + path + ": something is mounted there already");
+  if (FindMount(table, path) != nullptr)
+    return FailedPrecondition("mount directory " + path + ": something is mounted there already");
   while (const dirent* entry = readdir(directory.get())) {
     const std::string_view name = entry->d_name;
-    if (name != "." && name != "..") return FailedPrecondition("mount directory " + path + ": is not empty");
+    if (name != "." && name != "..")
+      return FailedPrecondition("mount directory " + path + ": is not empty");
   }
   return absl::OkStatus();
 }
@@ -129,17 +142,22 @@ absl::StatusOr<std::string> DetectFileSystem(const std::string& device) {
   // Probes the device itself; blkid's cache could speak of a device that had this number before.
   constexpr int kNothingFound = 2;
   constexpr int kSeveralThings = 8;
-  COWL_ASSIGN_OR_RETURN(const ProgramResult blkid, RunProgram({"blkid", "-p", "-o", "export", device}));
+  COWL_ASSIGN_OR_RETURN(const ProgramResult blkid,
+                        RunProgram({"blkid", "-p", "-o", "export", device}));
   if (blkid.status == kSeveralThings) {
-    return FailedPrecondition(device + " carries the marks of several file systems; attach it without --mount and wipe the wrong ones (wipefs)");
+    return FailedPrecondition(device +
+                              " carries the marks of several file systems; attach it without "
+                              "--mount and wipe the wrong ones (wipefs)");
   }
   const std::string type = ValueOf(blkid.output, "TYPE");
   if (blkid.status == 0 && !type.empty()) return type;
   if (!ValueOf(blkid.output, "PTTYPE").empty()) {
-    return FailedPrecondition(device + " holds a partition table; attach it without --mount and mount a partition");
+    return FailedPrecondition(
+        device + " holds a partition table; attach it without --mount and mount a partition");
   }
   if (blkid.status == 0 || blkid.status == kNothingFound) {
-    return FailedPrecondition(device + " holds no file system; attach it without --mount and make one (mkfs.ext4)");
+    return FailedPrecondition(
+        device + " holds no file system; attach it without --mount and make one (mkfs.ext4)");
   }
   return Internal("blkid " + device + ": " + blkid.output);
 }
@@ -150,7 +168,8 @@ std::string MountOptionsFor(const std::string& file_system, bool read_only) {
     const char* writable;
     const char* read_only;
   };
-  // noload, norecovery, nologreplay: what a snapshot of a mounted file system holds, without replaying what cannot be written.
+  // noload, norecovery, nologreplay: what a snapshot of a mounted file system holds, without
+  // replaying what cannot be written.
   static constexpr Known kKnown[] = {
       {"ext4", "discard", "noload"},
       {"ext3", "discard", "noload"},
@@ -165,18 +184,21 @@ std::string MountOptionsFor(const std::string& file_system, bool read_only) {
   return "";
 }
 
-absl::Status MountDevice(const std::string& device, const std::string& directory, const std::string& file_system, bool read_only) {
-  const int error = TryMount(device, directory, file_system, read_only, MountOptionsFor(file_system, read_only));
+absl::Status MountDevice(const std::string& device, const std::string& directory,
+                         const std::string& file_system, bool read_only) {
+  const int error =
+      TryMount(device, directory, file_system, read_only, MountOptionsFor(file_system, read_only));
   return error == 0 ? absl::OkStatus() : MountError(error, device, directory, file_system);
 }
 
 std::vector<std::string> UsersOfMount(const std::string& directory) {
   struct stat root;
   if (stat(directory.c_str(), &root) != 0) return {};
-  std::vector<std::string> users =
-      ScanProcesses([&](const std::string& process) { return HowItUsesMount(process, root.st_dev); });
+  std::vector<std::string> users = ScanProcesses(
+      [&](const std::string& process) { return HowItUsesMount(process, root.st_dev); });
   for (const MountEntry& entry : MountTable()) {
-    if (entry.mount_point.starts_with(directory + "/")) users.push_back("a mount at " + entry.mount_point);
+    if (entry.mount_point.starts_with(directory + "/"))
+      users.push_back("a mount at " + entry.mount_point);
   }
   return users;
 }
@@ -185,10 +207,14 @@ std::vector<std::string> UsersOfDevice(const std::string& device, const std::str
   struct stat node;
   if (stat(device.c_str(), &node) != 0 || !S_ISBLK(node.st_mode)) return {};
   std::vector<std::string> users = ScanProcesses([&](const std::string& process) -> std::string {
-    return AnyOpenFile(process, [&](const std::string& file) { return IsDevice(file, node.st_rdev); }) ? "has it open" : "";
+    return AnyOpenFile(process,
+                       [&](const std::string& file) { return IsDevice(file, node.st_rdev); })
+               ? "has it open"
+               : "";
   });
   for (const MountEntry& entry : MountTable()) {
-    if (entry.source == device && entry.mount_point != except_mount) users.push_back("a mount at " + entry.mount_point);
+    if (entry.source == device && entry.mount_point != except_mount)
+      users.push_back("a mount at " + entry.mount_point);
   }
   return users;
 }

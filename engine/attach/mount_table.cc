@@ -11,8 +11,10 @@ bool IsOctal(char c) { return c >= '0' && c <= '7'; }
 std::string Unescape(std::string_view text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size() && IsOctal(text[i + 1]) && IsOctal(text[i + 2]) && IsOctal(text[i + 3])) {
-      plain += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+    if (text[i] == '\\' && i + 3 < text.size() && IsOctal(text[i + 1]) && IsOctal(text[i + 2]) &&
+        IsOctal(text[i + 3])) {
+      plain += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                                 (text[i + 3] - '0'));
       i += 3;
     } else {
       plain += text[i];
@@ -31,7 +33,8 @@ std::vector<MountEntry> ParseMountTable(std::string_view text) {
     size_t dash = 6;
     while (dash < words.size() && words[dash] != "-") ++dash;
     if (dash + 2 >= words.size()) continue;
-    table.push_back({std::string(words[2]), Unescape(words[4]), Unescape(words[dash + 1]), Unescape(words[dash + 2])});
+    table.push_back({std::string(words[2]), Unescape(words[4]), Unescape(words[dash + 1]),
+                     Unescape(words[dash + 2])});
   }
   return table;
 }

@@ -42,7 +42,8 @@ std::string LastError() {
 std::string IdentityOf(std::string_view description) {
   constexpr std::string_view kMark = ", id ";
   const size_t at = description.rfind(kMark);
-  return at == std::string_view::npos ? std::string() : std::string(description.substr(at + kMark.size()));
+  return at == std::string_view::npos ? std::string()
+                                      : std::string(description.substr(at + kMark.size()));
 }
 
 absl::StatusOr<std::unique_ptr<NbdClient>> NbdClient::Connect(const std::string& socket_path,
@@ -50,7 +51,8 @@ absl::StatusOr<std::unique_ptr<NbdClient>> NbdClient::Connect(const std::string&
                                                               int timeout_ms) {
   nbd_handle* handle = nbd_create();
   if (handle == nullptr) return Internal("nbd_create: " + LastError());
-  std::unique_ptr<NbdClient> client(new NbdClient(handle, "export " + Quoted(export_name) + " on " + socket_path));
+  std::unique_ptr<NbdClient> client(
+      new NbdClient(handle, "export " + Quoted(export_name) + " on " + socket_path));
   COWL_RETURN_IF_ERROR(client->Negotiate(socket_path, export_name, timeout_ms));
   COWL_RETURN_IF_ERROR(client->LearnInfo());
   return client;
@@ -63,15 +65,18 @@ NbdClient::~NbdClient() {
 absl::Status NbdClient::Negotiate(const std::string& socket_path, const std::string& export_name,
                                   int timeout_ms) {
   // The kernel understands simple replies only, and nothing here needs more.
-  if (nbd_set_request_structured_replies(handle_, false) != 0 || nbd_set_full_info(handle_, true) != 0 ||
-      nbd_set_pread_initialize(handle_, false) != 0 || nbd_set_export_name(handle_, export_name.c_str()) != 0) {
+  if (nbd_set_request_structured_replies(handle_, false) != 0 ||
+      nbd_set_full_info(handle_, true) != 0 || nbd_set_pread_initialize(handle_, false) != 0 ||
+      nbd_set_export_name(handle_, export_name.c_str()) != 0) {
     return InvalidArgument(where_ + ": " + LastError());
   }
   using Clock = std::chrono::steady_clock;
   const Clock::time_point deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
   int result = nbd_aio_connect_unix(handle_, socket_path.c_str());
-  while (result >= 0 && (nbd_aio_is_connecting(handle_) != 0 || nbd_aio_is_negotiating(handle_) != 0)) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+  while (result >= 0 &&
+         (nbd_aio_is_connecting(handle_) != 0 || nbd_aio_is_negotiating(handle_) != 0)) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
     if (left <= 0) return Unavailable(where_ + ": the server does not answer; see that it runs");
     result = nbd_poll(handle_, static_cast<int>(left));
   }
@@ -104,15 +109,16 @@ absl::Status NbdClient::LearnInfo() {
 }
 
 absl::StatusOr<UniqueFd> NbdClient::TakeSocket() {
-  // libnbd reads a handshake exactly to its end, so nothing of the transmission phase is lost; closing the handle closes its
-  // descriptor without a word to the server.
+  // libnbd reads a handshake exactly to its end, so nothing of the transmission phase is lost;
+  // closing the handle closes its descriptor without a word to the server.
   const int own = nbd_aio_get_fd(handle_);
   if (own < 0) return Unavailable(where_ + ": " + LastError());
   UniqueFd fd(fcntl(own, F_DUPFD_CLOEXEC, 3));
   if (!fd.valid()) return ErrnoStatus(errno, "dup", where_);
   // The kernel's driver waits on the socket itself.
   const int flags = fcntl(fd.get(), F_GETFL);
-  if (flags < 0 || fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) return ErrnoStatus(errno, "fcntl", where_);
+  if (flags < 0 || fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0)
+    return ErrnoStatus(errno, "fcntl", where_);
   nbd_close(std::exchange(handle_, nullptr));
   return fd;
 }
@@ -120,7 +126,8 @@ absl::StatusOr<UniqueFd> NbdClient::TakeSocket() {
 absl::Status NbdClient::RequestError(const char* operation) {
   const int error = nbd_get_errno();
   // A server that is about to end says so to requests: the same as being gone.
-  if (IsGone(handle_) || error == ESHUTDOWN) return Unavailable(where_ + ": the connection is gone");
+  if (IsGone(handle_) || error == ESHUTDOWN)
+    return Unavailable(where_ + ": the connection is gone");
   return ErrnoStatus(error != 0 ? error : EIO, operation, where_);
 }
 

@@ -1,7 +1,8 @@
-// nbd_client.h: one NBD connection to a server on a unix socket, for attaching: the handshake, whose socket the kernel can then
-// take over, and blocking requests, for the FUSE way. libnbd does the protocol.
-// Threads: one at a time. Units: bytes. Ownership: the connection closes with the object, unless TakeSocket gave it away.
-// Errors: of a request, the errno the server answered; Unavailable when the connection is gone, whatever the request was.
+// nbd_client.h: one NBD connection to a server on a unix socket, for attaching: the handshake,
+// whose socket the kernel can then take over, and blocking requests, for the FUSE way. libnbd does
+// the protocol. Threads: one at a time. Units: bytes. Ownership: the connection closes with the
+// object, unless TakeSocket gave it away. Errors: of a request, the errno the server answered;
+// Unavailable when the connection is gone, whatever the request was.
 #pragma once
 
 #include <cstddef>
@@ -25,16 +26,18 @@ struct ExportInfo {
   uint16_t flags = 0;  // the protocol's transmission flags
   bool read_only = false;
   bool multi_conn = false;
-  std::string identity;  // what must be the same when a disk comes back; empty: the server tells nothing of the kind
+  std::string identity;  // what must be the same when a disk comes back; empty: the server tells
+                         // nothing of the kind
 };
 
-// Pure: cowl's server ends an export's description in "id ..."; of others' descriptions nothing is known to stay.
+// Pure: cowl's server ends an export's description in "id ..."; of others' descriptions nothing is
+// known to stay.
 std::string IdentityOf(std::string_view description);
 
 class NbdClient {
  public:
-  // Connects and opens the export, in `timeout_ms` or less. NotFound: the server does not have that export. Unavailable: nobody
-  // listens, or the server went away meanwhile.
+  // Connects and opens the export, in `timeout_ms` or less. NotFound: the server does not have that
+  // export. Unavailable: nobody listens, or the server went away meanwhile.
   static absl::StatusOr<std::unique_ptr<NbdClient>> Connect(const std::string& socket_path,
                                                             const std::string& export_name,
                                                             int timeout_ms);
@@ -55,7 +58,8 @@ class NbdClient {
 
  private:
   NbdClient(nbd_handle* handle, std::string where) : handle_(handle), where_(std::move(where)) {}
-  absl::Status Negotiate(const std::string& socket_path, const std::string& export_name, int timeout_ms);
+  absl::Status Negotiate(const std::string& socket_path, const std::string& export_name,
+                         int timeout_ms);
   absl::Status LearnInfo();
   absl::Status RequestError(const char* operation);
 

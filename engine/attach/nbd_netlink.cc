@@ -21,8 +21,8 @@ using Message_ = std::unique_ptr<nl_msg, FreeMessage>;
 // A request of the family with `command` as its header; null when memory is short.
 Message_ NewMessage(int family, uint8_t command) {
   Message_ message(nlmsg_alloc());
-  if (message != nullptr &&
-      genlmsg_put(message.get(), NL_AUTO_PORT, NL_AUTO_SEQ, family, 0, 0, command, NBD_GENL_VERSION) == nullptr) {
+  if (message != nullptr && genlmsg_put(message.get(), NL_AUTO_PORT, NL_AUTO_SEQ, family, 0, 0,
+                                        command, NBD_GENL_VERSION) == nullptr) {
     message.reset();
   }
   return message;
@@ -34,7 +34,8 @@ bool PutSockets(nl_msg* message, std::span<const int> sockets) {
   if (list == nullptr) return false;
   for (const int socket : sockets) {
     nlattr* item = nla_nest_start(message, NBD_SOCK_ITEM);
-    if (item == nullptr || nla_put_u32(message, NBD_SOCK_FD, static_cast<uint32_t>(socket)) != 0) return false;
+    if (item == nullptr || nla_put_u32(message, NBD_SOCK_FD, static_cast<uint32_t>(socket)) != 0)
+      return false;
     nla_nest_end(message, item);
   }
   nla_nest_end(message, list);
@@ -63,7 +64,8 @@ int OnAck(nl_msg*, void* context) {
 int OnValid(nl_msg* message, void* context) {
   nlattr* attributes[NBD_ATTR_MAX + 1];
   if (genlmsg_parse(nlmsg_hdr(message), 0, attributes, NBD_ATTR_MAX, nullptr) == 0 &&
-      attributes[NBD_ATTR_INDEX] != nullptr && nla_len(attributes[NBD_ATTR_INDEX]) == sizeof(uint32_t)) {
+      attributes[NBD_ATTR_INDEX] != nullptr &&
+      nla_len(attributes[NBD_ATTR_INDEX]) == sizeof(uint32_t)) {
     static_cast<Answer*>(context)->index = nla_get_u32(attributes[NBD_ATTR_INDEX]);
   }
   return NL_OK;
@@ -105,11 +107,13 @@ absl::Status NbdNetlink::Send(nl_msg* message, const std::string& operation) {
 absl::StatusOr<uint32_t> NbdNetlink::Connect(const NbdConnect& connect) {
   const Message_ message = NewMessage(family_, NBD_CMD_CONNECT);
   // No index: the kernel takes a free device.
-  if (message == nullptr || nla_put_u64(message.get(), NBD_ATTR_SIZE_BYTES, connect.size_bytes) != 0 ||
+  if (message == nullptr ||
+      nla_put_u64(message.get(), NBD_ATTR_SIZE_BYTES, connect.size_bytes) != 0 ||
       nla_put_u64(message.get(), NBD_ATTR_BLOCK_SIZE_BYTES, connect.block_bytes) != 0 ||
       nla_put_u64(message.get(), NBD_ATTR_SERVER_FLAGS, connect.server_flags) != 0 ||
       nla_put_u64(message.get(), NBD_ATTR_TIMEOUT, connect.request_timeout_s) != 0 ||
-      nla_put_u64(message.get(), NBD_ATTR_DEAD_CONN_TIMEOUT, connect.dead_connection_timeout_s) != 0 ||
+      nla_put_u64(message.get(), NBD_ATTR_DEAD_CONN_TIMEOUT, connect.dead_connection_timeout_s) !=
+          0 ||
       nla_put_string(message.get(), NBD_ATTR_BACKEND_IDENTIFIER, connect.backend_id.c_str()) != 0 ||
       !PutSockets(message.get(), connect.sockets)) {
     return NoMemory();
@@ -119,8 +123,8 @@ absl::StatusOr<uint32_t> NbdNetlink::Connect(const NbdConnect& connect) {
   return static_cast<uint32_t>(answered_index_);
 }
 
-absl::Status NbdNetlink::Reconfigure(uint32_t index, const std::string& backend_id, uint64_t size_bytes,
-                                     std::span<const int> sockets) {
+absl::Status NbdNetlink::Reconfigure(uint32_t index, const std::string& backend_id,
+                                     uint64_t size_bytes, std::span<const int> sockets) {
   const Message_ message = NewMessage(family_, NBD_CMD_RECONFIGURE);
   if (message == nullptr || nla_put_u32(message.get(), NBD_ATTR_INDEX, index) != 0 ||
       nla_put_string(message.get(), NBD_ATTR_BACKEND_IDENTIFIER, backend_id.c_str()) != 0 ||
@@ -133,7 +137,8 @@ absl::Status NbdNetlink::Reconfigure(uint32_t index, const std::string& backend_
 
 absl::Status NbdNetlink::Disconnect(uint32_t index) {
   const Message_ message = NewMessage(family_, NBD_CMD_DISCONNECT);
-  if (message == nullptr || nla_put_u32(message.get(), NBD_ATTR_INDEX, index) != 0) return NoMemory();
+  if (message == nullptr || nla_put_u32(message.get(), NBD_ATTR_INDEX, index) != 0)
+    return NoMemory();
   return Send(message.get(), "disconnect /dev/nbd" + std::to_string(index));
 }
 

@@ -1,6 +1,7 @@
-// nbd_netlink.h: the kernel's nbd driver as generic netlink offers it: connect, reconfigure, disconnect.
-// Threads: one at a time an object. Errors: Unavailable when this kernel (or this network namespace) has no nbd; else the errno
-// the kernel answered. Ownership: sockets stay the caller's; the kernel takes references of its own.
+// nbd_netlink.h: the kernel's nbd driver as generic netlink offers it: connect, reconfigure,
+// disconnect. Threads: one at a time an object. Errors: Unavailable when this kernel (or this
+// network namespace) has no nbd; else the errno the kernel answered. Ownership: sockets stay the
+// caller's; the kernel takes references of its own.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +37,8 @@ class NbdNetlink {
 
   // Takes a free device and returns its index.
   absl::StatusOr<uint32_t> Connect(const NbdConnect& connect);
-  // Puts `sockets` in the place of connections that are dead, as many as there are, and takes over `size_bytes` unless 0.
-  // The kernel refuses when the device is not the one with that backend_id.
+  // Puts `sockets` in the place of connections that are dead, as many as there are, and takes over
+  // `size_bytes` unless 0. The kernel refuses when the device is not the one with that backend_id.
   absl::Status Reconfigure(uint32_t index, const std::string& backend_id, uint64_t size_bytes,
                            std::span<const int> sockets);
   absl::Status Disconnect(uint32_t index);

@@ -77,7 +77,8 @@ void NbdPool::GiveBack(Slot* slot) {
   freed_.notify_one();
 }
 
-// A server that has been away for a while is given no new grace by each request: those after the time-out fail at once.
+// A server that has been away for a while is given no new grace by each request: those after the
+// time-out fail at once.
 Clock::time_point NbdPool::Deadline() {
   std::lock_guard lock(mutex_);
   return (away_ ? away_since_ : Clock::now()) + options_.dead_server_timeout;
@@ -111,7 +112,8 @@ absl::StatusOr<std::unique_ptr<NbdClient>> NbdPool::ConnectOnce() {
       NbdClient::Connect(options_.socket_path, options_.export_name, kHandshakeMsMax);
   if (!client.ok()) return client.status();
   if ((*client)->info().identity != options_.identity) {
-    return FailedPrecondition("export " + options_.export_name + " is now another disk than the one attached");
+    return FailedPrecondition("export " + options_.export_name +
+                              " is now another disk than the one attached");
   }
   return client;
 }

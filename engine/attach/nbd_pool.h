@@ -1,8 +1,9 @@
-// nbd_pool.h: a fixed number of connections to one export, that outlive the server: a request whose connection breaks is sent
-// again to the server that comes back. What the FUSE file is served from.
-// Threads: any number; each request has a connection to itself meanwhile. Errors: as NbdClient's; Unavailable once the server
-// stayed away for longer than the time-out (later requests fail at once until it is back).
-// All requests may be sent twice: the same bytes at the same place, in the time the one who asks waits for the one answer.
+// nbd_pool.h: a fixed number of connections to one export, that outlive the server: a request whose
+// connection breaks is sent again to the server that comes back. What the FUSE file is served from.
+// Threads: any number; each request has a connection to itself meanwhile. Errors: as NbdClient's;
+// Unavailable once the server stayed away for longer than the time-out (later requests fail at once
+// until it is back). All requests may be sent twice: the same bytes at the same place, in the time
+// the one who asks waits for the one answer.
 #pragma once
 
 #include <chrono>

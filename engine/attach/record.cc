@@ -30,16 +30,19 @@ std::string RecordPath(const std::string& store_dir, const std::string& name) {
   return Folder(store_dir) + "/" + name + std::string(kRecordSuffix);
 }
 
-// Names come from the command line and from directory listings: nothing that leads out of the folder gets through.
+// Names come from the command line and from directory listings: nothing that leads out of the
+// folder gets through.
 absl::Status CheckName(const std::string& name) {
   const bool bad = name.empty() || name[0] == '.' || name.size() > 300 ||
-                   std::any_of(name.begin(), name.end(), [](unsigned char c) { return c <= 32 || c == 127 || c == '/'; });
+                   std::any_of(name.begin(), name.end(),
+                               [](unsigned char c) { return c <= 32 || c == 127 || c == '/'; });
   return bad ? InvalidArgument("not the name of a device or image") : absl::OkStatus();
 }
 
 absl::Status MakeFolder(const std::string& store_dir) {
   const std::string folder = Folder(store_dir);
-  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoStatus(errno, "mkdir", folder);
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+    return ErrnoStatus(errno, "mkdir", folder);
   return absl::OkStatus();
 }
 
@@ -82,13 +85,15 @@ absl::StatusOr<RecordLock> RecordLock::Take(const std::string& store_dir, const 
   COWL_RETURN_IF_ERROR(MakeFolder(store_dir));
   const std::string path = Folder(store_dir) + "/" + name + ".lock";
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
-  // The file stays when the lock goes: removing it would let two processes lock two files of one name.
+  // The file stays when the lock goes: removing it would let two processes lock two files of one
+  // name.
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return ErrnoStatus(errno, "open", path);
   while (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK && errno != EINTR) return ErrnoStatus(errno, "flock", path);
     if (std::chrono::steady_clock::now() >= deadline) {
-      return Unavailable("another attach or detach of " + name + " is at work; try again when it has ended");
+      return Unavailable("another attach or detach of " + name +
+                         " is at work; try again when it has ended");
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -153,8 +158,10 @@ absl::StatusOr<Record> DecodeRecord(std::string_view text) {
   fields.GetNumber("nbd_index", &a.nbd_index);
   fields.GetNumber("connections", &a.connections);
   fields.GetNumber("dead_server_timeout_s", &a.dead_server_timeout_s);
-  if (!fields.wrong().empty()) return DataLoss("field " + fields.wrong() + " is missing or of the wrong type");
-  if (schema != kRecordSchema) return DataLoss("schema " + std::to_string(schema) + " is not known here");
+  if (!fields.wrong().empty())
+    return DataLoss("field " + fields.wrong() + " is missing or of the wrong type");
+  if (schema != kRecordSchema)
+    return DataLoss("schema " + std::to_string(schema) + " is not known here");
   if (kind != "nbd" && kind != "loop") return DataLoss("kind is neither nbd nor loop");
   a.kind = kind == "nbd" ? AttachKind::kNbd : AttachKind::kLoop;
   return record;
@@ -168,7 +175,8 @@ absl::StatusOr<Record> ReadRecord(const std::string& store_dir, const std::strin
   if (!text.ok()) return text.status();
   absl::StatusOr<Record> record = DecodeRecord(*text);
   if (!record.ok()) {
-    return Annotate(record.status(), path + " is damaged (remove it once nothing of " + name + " is attached)");
+    return Annotate(record.status(),
+                    path + " is damaged (remove it once nothing of " + name + " is attached)");
   }
   if (record->attachment.name != name) return DataLoss(path + ": is the record of another name");
   return record;

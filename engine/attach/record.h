@@ -1,7 +1,8 @@
-// record.h: what is attached, written down: one JSON document an attachment in STORE/attach, one lock file beside each.
-// Ownership: a RecordLock is held as long as it lives. Threads and processes: whoever writes or removes a record holds its lock;
-// reading needs none, since records are replaced whole. Errors: DataLoss for a record that is not one of ours.
-// Durability: none needed: after a reboot every record is stale (it holds the boot's id).
+// record.h: what is attached, written down: one JSON document an attachment in STORE/attach, one
+// lock file beside each. Ownership: a RecordLock is held as long as it lives. Threads and
+// processes: whoever writes or removes a record holds its lock; reading needs none, since records
+// are replaced whole. Errors: DataLoss for a record that is not one of ours. Durability: none
+// needed: after a reboot every record is stale (it holds the boot's id).
 #pragma once
 
 #include <string>
@@ -17,8 +18,8 @@ namespace cowl {
 
 struct Record {
   Attachment attachment;
-  // False from before the kernel is asked until everything stands: a crash in between leaves it so, and CleanStale undoes what
-  // there is.
+  // False from before the kernel is asked until everything stands: a crash in between leaves it so,
+  // and CleanStale undoes what there is.
   bool complete = false;
   std::string boot_id;
 };

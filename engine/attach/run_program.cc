@@ -34,7 +34,8 @@ std::string ReadToEnd(int fd) {
 
 std::string FindProgram(const std::string& name) {
   const char* path = getenv("PATH");
-  const std::string folders = std::string(path != nullptr ? path : "") + ":/usr/sbin:/usr/bin:/sbin:/bin";
+  const std::string folders =
+      std::string(path != nullptr ? path : "") + ":/usr/sbin:/usr/bin:/sbin:/bin";
   for (const std::string_view folder : SplitWords(folders, ':')) {
     const std::string program = std::string(folder) + "/" + name;
     if (access(program.c_str(), X_OK) == 0) return program;

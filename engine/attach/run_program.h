@@ -10,7 +10,7 @@
 namespace cowl {
 
 struct ProgramResult {
-  int status = 0;  // the exit status, 128 + the signal
+  int status = 0;      // the exit status, 128 + the signal
   std::string output;  // stdout and stderr in one, 64 KiB at most
 };
 

@@ -51,7 +51,8 @@ std::string ReadLine(const std::string& path) {
 absl::Status ReplaceTextFile(const std::string& path, std::string_view text) {
   const std::string beside = path + ".new";
   {
-    const UniqueFd fd(open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+    const UniqueFd fd(
+        open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!fd.valid()) return ErrnoStatus(errno, "open", beside);
     const absl::Status written = WriteAll(fd.get(), text, beside);
     if (!written.ok()) {

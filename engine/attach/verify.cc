@@ -15,14 +15,16 @@ namespace {
 
 constexpr int kLockWaitMs = 10000;
 
-// A mount is of a device when it shows its number, or, as btrfs does with numbers of its own, its path.
+// A mount is of a device when it shows its number, or, as btrfs does with numbers of its own, its
+// path.
 bool IsOfDevice(const MountEntry& entry, const std::string& device) {
   if (entry.source == device) return true;
   const std::string name = device.substr(device.rfind('/') + 1);
   return !name.empty() && entry.device_number == ReadLine("/sys/block/" + name + "/dev");
 }
 
-// What a crash left without a device may have one all the same: it died before it could write it down.
+// What a crash left without a device may have one all the same: it died before it could write it
+// down.
 Attachment FindDevice(const Attachment& recorded) {
   Attachment attachment = recorded;
   if (!attachment.device.empty()) return attachment;
@@ -31,7 +33,8 @@ Attachment FindDevice(const Attachment& recorded) {
       attachment.nbd_index = *index;
       attachment.device = "/dev/nbd" + std::to_string(*index);
     }
-  } else if (const absl::StatusOr<std::string> device = FindLoop(attachment.fuse_file); device.ok()) {
+  } else if (const absl::StatusOr<std::string> device = FindLoop(attachment.fuse_file);
+             device.ok()) {
     attachment.device = *device;
   }
   return attachment;
@@ -49,7 +52,8 @@ absl::StatusOr<std::vector<std::string>> WalkStale(const std::string& store_dir,
   std::vector<std::string> lines;
   for (const std::string& name : names) {
     // Under the lock, since an attach at work also looks unfinished.
-    const absl::StatusOr<RecordLock> lock = RecordLock::Take(store_dir, name, clean ? kLockWaitMs : 0);
+    const absl::StatusOr<RecordLock> lock =
+        RecordLock::Take(store_dir, name, clean ? kLockWaitMs : 0);
     if (!lock.ok()) continue;
     const absl::StatusOr<Record> record = ReadRecord(store_dir, name);
     if (absl::IsNotFound(record.status())) continue;
@@ -59,7 +63,8 @@ absl::StatusOr<std::vector<std::string>> WalkStale(const std::string& store_dir,
     }
     if (record->complete && IsAlive(*record)) continue;
     const absl::Status undone = clean ? UndoRecord(store_dir, *record) : absl::OkStatus();
-    lines.push_back(undone.ok() ? DescribeStale(*record) : DescribeStale(*record) + ", not removed: " + Message(undone));
+    lines.push_back(undone.ok() ? DescribeStale(*record)
+                                : DescribeStale(*record) + ", not removed: " + Message(undone));
   }
   return lines;
 }
@@ -91,7 +96,8 @@ absl::Status UndoRecord(const std::string& store_dir, const Record& record) {
   // After a reboot there is nothing but the record; device numbers and pids belong to others now.
   if (record.boot_id == BootId()) {
     const bool alive = !attachment.device.empty() && IsAlive(found);
-    if (alive && IsOurMount(attachment, MountTable()) && umount2(attachment.mount.c_str(), UMOUNT_NOFOLLOW) != 0) {
+    if (alive && IsOurMount(attachment, MountTable()) &&
+        umount2(attachment.mount.c_str(), UMOUNT_NOFOLLOW) != 0) {
       return ErrnoStatus(errno, "unmount", attachment.mount);
     }
     if (attachment.kind == AttachKind::kLoop) {
@@ -108,7 +114,8 @@ absl::StatusOr<std::vector<Attachment>> Attachments(const std::string& store_dir
   std::vector<Attachment> attachments;
   for (const std::string& name : names) {
     const absl::StatusOr<Record> record = ReadRecord(store_dir, name);
-    if (record.ok() && record->complete && IsAlive(*record)) attachments.push_back(record->attachment);
+    if (record.ok() && record->complete && IsAlive(*record))
+      attachments.push_back(record->attachment);
   }
   return attachments;
 }
@@ -119,7 +126,11 @@ absl::StatusOr<Attachment> FindAttachment(const std::string& store_dir, const st
   return std::move(record.attachment);
 }
 
-absl::StatusOr<std::vector<std::string>> CleanStale(const std::string& store_dir) { return WalkStale(store_dir, true); }
-absl::StatusOr<std::vector<std::string>> FindStale(const std::string& store_dir) { return WalkStale(store_dir, false); }
+absl::StatusOr<std::vector<std::string>> CleanStale(const std::string& store_dir) {
+  return WalkStale(store_dir, true);
+}
+absl::StatusOr<std::vector<std::string>> FindStale(const std::string& store_dir) {
+  return WalkStale(store_dir, false);
+}
 
 }  // namespace cowl

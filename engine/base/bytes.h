@@ -1,5 +1,5 @@
-// bytes.h: fixed-width integers in byte order of the disk (little endian) and of the NBD wire (big endian).
-// Ownership: none; callers pass memory that is large enough. Errors: none.
+// bytes.h: fixed-width integers in byte order of the disk (little endian) and of the NBD wire (big
+// endian). Ownership: none; callers pass memory that is large enough. Errors: none.
 #pragma once
 
 #include <bit>
@@ -50,7 +50,8 @@ inline std::string_view AsText(std::span<const std::byte> bytes) {
 inline bool IsZero(std::span<const std::byte> bytes) {
   if (bytes.empty()) return true;
   // A range whose first byte is zero and that equals itself shifted by one is zero throughout.
-  return bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
+  return bytes[0] == std::byte{0} &&
+         std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
 }
 
 }  // namespace cowl

@@ -24,7 +24,8 @@ bool IsName(std::string_view text) {
 }
 
 bool IsTag(std::string_view text) {
-  if (text.empty() || text.size() > kNameCharsMax || !(IsAlnum(text[0]) || text[0] == '_')) return false;
+  if (text.empty() || text.size() > kNameCharsMax || !(IsAlnum(text[0]) || text[0] == '_'))
+    return false;
   for (const char c : text.substr(1)) {
     if (!IsAlnum(c) && !IsMark(c)) return false;
   }
@@ -53,19 +54,23 @@ absl::StatusOr<ImageName> ParseImageName(std::string_view text) {
   const std::string_view name = text.substr(0, colon);
   const std::string_view tag = colon == std::string_view::npos ? "latest" : text.substr(colon + 1);
   if (!IsName(name)) {
-    return InvalidArgument(absl::StrCat(
-        "image name ", Quoted(text), " is not 1 to 128 of a-z 0-9 . _ - that start with a letter or digit, then :TAG or nothing"));
+    return InvalidArgument(absl::StrCat("image name ", Quoted(text),
+                                        " is not 1 to 128 of a-z 0-9 . _ - that start with a "
+                                        "letter or digit, then :TAG or nothing"));
   }
   if (!IsTag(tag)) {
-    return InvalidArgument(absl::StrCat("tag of ", Quoted(text), " is not 1 to 128 of A-Z a-z 0-9 . _ - that start with none of . -"));
+    return InvalidArgument(
+        absl::StrCat("tag of ", Quoted(text),
+                     " is not 1 to 128 of A-Z a-z 0-9 . _ - that start with none of . -"));
   }
   return ImageName{std::string(name), std::string(tag)};
 }
 
 absl::Status ValidateDeviceName(std::string_view text) {
   if (IsName(text)) return absl::OkStatus();
-  return InvalidArgument(absl::StrCat("device name ", Quoted(text),
-                                      " is not 1 to 128 of a-z 0-9 . _ - that start with a letter or digit"));
+  return InvalidArgument(
+      absl::StrCat("device name ", Quoted(text),
+                   " is not 1 to 128 of a-z 0-9 . _ - that start with a letter or digit"));
 }
 
 }  // namespace cowl

@@ -10,18 +10,28 @@ namespace cowl {
 namespace {
 
 absl::Status BadSize(std::string_view text) {
-  return InvalidArgument(absl::StrCat("size \"", Absl(text.substr(0, 40)),
-                                      "\" is not digits with at most one of K M G T after them, a multiple of 512 from "
-                                      "512 to 64T"));
+  return InvalidArgument(absl::StrCat(
+      "size \"", Absl(text.substr(0, 40)),
+      "\" is not digits with at most one of K M G T after them, a multiple of 512 from "
+      "512 to 64T"));
 }
 
 int ShiftOf(char unit) {
   switch (unit) {
-    case 'k': case 'K': return 10;
-    case 'm': case 'M': return 20;
-    case 'g': case 'G': return 30;
-    case 't': case 'T': return 40;
-    default: return -1;
+    case 'k':
+    case 'K':
+      return 10;
+    case 'm':
+    case 'M':
+      return 20;
+    case 'g':
+    case 'G':
+      return 30;
+    case 't':
+    case 'T':
+      return 40;
+    default:
+      return -1;
   }
 }
 

@@ -16,49 +16,71 @@ constexpr char kErrnoPayload[] = "cowl/errno";
 
 absl::StatusCode CodeOf(int error_number) {
   switch (error_number) {
-    case ENOENT: return absl::StatusCode::kNotFound;
-    case EEXIST: return absl::StatusCode::kAlreadyExists;
+    case ENOENT:
+      return absl::StatusCode::kNotFound;
+    case EEXIST:
+      return absl::StatusCode::kAlreadyExists;
     case EACCES:
     case EPERM:
-    case EROFS: return absl::StatusCode::kPermissionDenied;
+    case EROFS:
+      return absl::StatusCode::kPermissionDenied;
     case ENOSPC:
     case EDQUOT:
     case EMFILE:
     case ENFILE:
     case ENOMEM:
-    case EFBIG: return absl::StatusCode::kResourceExhausted;
+    case EFBIG:
+      return absl::StatusCode::kResourceExhausted;
     case EINVAL:
-    case ENAMETOOLONG: return absl::StatusCode::kInvalidArgument;
+    case ENAMETOOLONG:
+      return absl::StatusCode::kInvalidArgument;
     case EBUSY:
     case ENOTEMPTY:
     case ENOTDIR:
-    case EISDIR: return absl::StatusCode::kFailedPrecondition;
+    case EISDIR:
+      return absl::StatusCode::kFailedPrecondition;
     case ENOSYS:
-    case EOPNOTSUPP: return absl::StatusCode::kUnimplemented;
+    case EOPNOTSUPP:
+      return absl::StatusCode::kUnimplemented;
     case ECONNREFUSED:
     case ECONNRESET:
     case EPIPE:
-    case EAGAIN: return absl::StatusCode::kUnavailable;
-    case ETIMEDOUT: return absl::StatusCode::kDeadlineExceeded;
-    case ECANCELED: return absl::StatusCode::kCancelled;
-    default: return absl::StatusCode::kInternal;
+    case EAGAIN:
+      return absl::StatusCode::kUnavailable;
+    case ETIMEDOUT:
+      return absl::StatusCode::kDeadlineExceeded;
+    case ECANCELED:
+      return absl::StatusCode::kCancelled;
+    default:
+      return absl::StatusCode::kInternal;
   }
 }
 
 int NearestErrno(absl::StatusCode code) {
   switch (code) {
-    case absl::StatusCode::kNotFound: return ENOENT;
-    case absl::StatusCode::kAlreadyExists: return EEXIST;
-    case absl::StatusCode::kPermissionDenied: return EPERM;
-    case absl::StatusCode::kResourceExhausted: return ENOSPC;
+    case absl::StatusCode::kNotFound:
+      return ENOENT;
+    case absl::StatusCode::kAlreadyExists:
+      return EEXIST;
+    case absl::StatusCode::kPermissionDenied:
+      return EPERM;
+    case absl::StatusCode::kResourceExhausted:
+      return ENOSPC;
     case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kOutOfRange: return EINVAL;
-    case absl::StatusCode::kFailedPrecondition: return EBUSY;
-    case absl::StatusCode::kUnimplemented: return EOPNOTSUPP;
-    case absl::StatusCode::kUnavailable: return ESHUTDOWN;
-    case absl::StatusCode::kDeadlineExceeded: return ETIMEDOUT;
-    case absl::StatusCode::kCancelled: return ECANCELED;
-    default: return EIO;
+    case absl::StatusCode::kOutOfRange:
+      return EINVAL;
+    case absl::StatusCode::kFailedPrecondition:
+      return EBUSY;
+    case absl::StatusCode::kUnimplemented:
+      return EOPNOTSUPP;
+    case absl::StatusCode::kUnavailable:
+      return ESHUTDOWN;
+    case absl::StatusCode::kDeadlineExceeded:
+      return ETIMEDOUT;
+    case absl::StatusCode::kCancelled:
+      return ECANCELED;
+    default:
+      return EIO;
   }
 }
 

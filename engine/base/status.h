@@ -1,6 +1,7 @@
 // status.h: operating errors as absl::Status, and the macros that pass them on.
-// Errors from the kernel become a Status that says which operation failed, where, and why; the table from errno to code
-// stands in status.cc and in docs/errors.md. Bugs are not errors: COWL_CHECK ends the process.
+// Errors from the kernel become a Status that says which operation failed, where, and why; the
+// table from errno to code stands in status.cc and in docs/errors.md. Bugs are not errors:
+// COWL_CHECK ends the process.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ inline std::string Message(const absl::Status& status) { return std::string(stat
 // "OPERATION WHERE: strerror". `error_number` is a positive errno value.
 absl::Status ErrnoStatus(int error_number, std::string_view operation, std::string_view where);
 
-// The errno that made `status` (kept as a payload), else the nearest one for its code; 0 for OK. The table is in docs/errors.md.
+// The errno that made `status` (kept as a payload), else the nearest one for its code; 0 for OK.
+// The table is in docs/errors.md.
 int StatusErrno(const absl::Status& status);
 
 // The same status with "CONTEXT: " before its message.
@@ -30,7 +32,9 @@ absl::Status Annotate(const absl::Status& status, std::string_view context);
 inline absl::Status InvalidArgument(const std::string& m) { return absl::InvalidArgumentError(m); }
 inline absl::Status NotFound(const std::string& m) { return absl::NotFoundError(m); }
 inline absl::Status AlreadyExists(const std::string& m) { return absl::AlreadyExistsError(m); }
-inline absl::Status FailedPrecondition(const std::string& m) { return absl::FailedPreconditionError(m); }
+inline absl::Status FailedPrecondition(const std::string& m) {
+  return absl::FailedPreconditionError(m);
+}
 inline absl::Status DataLoss(const std::string& m) { return absl::DataLossError(m); }
 inline absl::Status Internal(const std::string& m) { return absl::InternalError(m); }
 inline absl::Status Unavailable(const std::string& m) { return absl::UnavailableError(m); }
@@ -48,10 +52,10 @@ inline absl::Status Unimplemented(const std::string& m) { return absl::Unimpleme
 #define COWL_CONCAT(a, b) COWL_CONCAT_INNER(a, b)
 
 // In functions.
-#define COWL_RETURN_IF_ERROR(expression)                        \
-  do {                                                          \
-    absl::Status cowl_status = (expression);                    \
-    if (!cowl_status.ok()) return cowl_status;                  \
+#define COWL_RETURN_IF_ERROR(expression)       \
+  do {                                         \
+    absl::Status cowl_status = (expression);   \
+    if (!cowl_status.ok()) return cowl_status; \
   } while (0)
 #define COWL_ASSIGN_OR_RETURN(declaration, expression) \
   COWL_ASSIGN_OR_RETURN_AS(COWL_CONCAT(cowl_or_, __COUNTER__), declaration, expression)
@@ -61,10 +65,10 @@ inline absl::Status Unimplemented(const std::string& m) { return absl::Unimpleme
   declaration = *std::move(result)
 
 // In coroutines. `expression` may hold co_await.
-#define COWL_CO_RETURN_IF_ERROR(expression)                     \
-  do {                                                          \
-    absl::Status cowl_status = (expression);                    \
-    if (!cowl_status.ok()) co_return cowl_status;               \
+#define COWL_CO_RETURN_IF_ERROR(expression)       \
+  do {                                            \
+    absl::Status cowl_status = (expression);      \
+    if (!cowl_status.ok()) co_return cowl_status; \
   } while (0)
 #define COWL_CO_ASSIGN_OR_RETURN(declaration, expression) \
   COWL_CO_ASSIGN_OR_RETURN_AS(COWL_CONCAT(cowl_or_, __COUNTER__), declaration, expression)

@@ -1,5 +1,6 @@
 // uuid.h: 128 random bits that name a layer, an overlay or a store (RFC 4122, version 4).
-// Threads: value type. Errors: Parse returns nullopt for anything but 8-4-4-4-12 lower-case hex digits.
+// Threads: value type. Errors: Parse returns nullopt for anything but 8-4-4-4-12 lower-case hex
+// digits.
 #pragma once
 
 #include <array>

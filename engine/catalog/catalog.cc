@@ -9,7 +9,8 @@
 namespace cowl {
 namespace {
 
-// When the write-ahead log is this long it is moved into the database: 4 MiB, read whole after a crash.
+// When the write-ahead log is this long it is moved into the database: 4 MiB, read whole after a
+// crash.
 constexpr int kWalPagesMax = 1024;
 
 bool IsFull(const absl::Status& status) { return absl::IsResourceExhausted(status); }
@@ -24,8 +25,9 @@ absl::Status Catalog::Create(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<Catalog>> Catalog::Open(const std::string& path, CatalogMode mode) {
   COWL_RETURN_IF_ERROR(CheckHeader(path));
-  COWL_ASSIGN_OR_RETURN(auto database, Database::Open(path, mode == CatalogMode::kReadWrite ? Database::Mode::kReadWrite
-                                                                                            : Database::Mode::kReadNothing));
+  COWL_ASSIGN_OR_RETURN(auto database, Database::Open(path, mode == CatalogMode::kReadWrite
+                                                                ? Database::Mode::kReadWrite
+                                                                : Database::Mode::kReadNothing));
   COWL_RETURN_IF_ERROR(CheckSchema(*database));
   return std::unique_ptr<Catalog>(new Catalog(std::move(database), mode));
 }
@@ -35,7 +37,8 @@ Catalog::Catalog(std::unique_ptr<Database> database, CatalogMode mode)
 
 Catalog::~Catalog() {
   // A checkpoint that fails loses nothing: the log stays, and the next open reads it.
-  if (mode_ == CatalogMode::kReadWrite && write_failure_.ok()) database_->Checkpoint().IgnoreError();
+  if (mode_ == CatalogMode::kReadWrite && write_failure_.ok())
+    database_->Checkpoint().IgnoreError();
 }
 
 absl::Status Catalog::Read(const std::function<absl::Status(CatalogQueries&)>& work) {
@@ -75,7 +78,8 @@ void Catalog::RunBatch(std::vector<Job*>& batch) {
   CheckpointIfLong();
 }
 
-// Not OK: the transaction as a whole failed and was rolled back. One job that fails takes back its own changes only.
+// Not OK: the transaction as a whole failed and was rolled back. One job that fails takes back its
+// own changes only.
 absl::Status Catalog::TryBatch(std::vector<Job*>& batch) {
   absl::Status status = database_->Execute("BEGIN IMMEDIATE");
   for (Job* const job : batch) {
@@ -87,7 +91,8 @@ absl::Status Catalog::TryBatch(std::vector<Job*>& batch) {
   // SQLite has rolled back by itself after some errors, and then says that there is nothing to do.
   database_->Execute("ROLLBACK").IgnoreError();
   if (absl::IsInternal(status)) {
-    write_failure_ = Annotate(status, "the catalog takes no changes any more; close the store and open it again");
+    write_failure_ = Annotate(
+        status, "the catalog takes no changes any more; close the store and open it again");
   }
   return status;
 }
@@ -104,8 +109,10 @@ absl::Status Catalog::RunJob(Job& job) {
 void Catalog::CheckpointIfLong() {
   if (database_->wal_page_count() < kWalPagesMax) return;
   const absl::Status status = database_->Checkpoint();
-  // Without room the log just grows on. After anything else, pages may be lost that a later sync calls written.
-  if (!status.ok() && !IsFull(status)) write_failure_ = Annotate(status, "the catalog takes no changes any more");
+  // Without room the log just grows on. After anything else, pages may be lost that a later sync
+  // calls written.
+  if (!status.ok() && !IsFull(status))
+    write_failure_ = Annotate(status, "the catalog takes no changes any more");
 }
 
 absl::Status Catalog::Check() {
@@ -117,8 +124,9 @@ absl::Status Catalog::Check() {
   Statement references = database_->Prepare("PRAGMA foreign_key_check");
   COWL_ASSIGN_OR_RETURN(const bool broken, references.Step());
   if (!broken) return absl::OkStatus();
-  return DataLoss(absl::StrCat(database_->path(), ": damaged (a row of table ", references.TextAt(0),
-                               " refers to one of table ", references.TextAt(2), " that is not there)"));
+  return DataLoss(absl::StrCat(database_->path(), ": damaged (a row of table ",
+                               references.TextAt(0), " refers to one of table ",
+                               references.TextAt(2), " that is not there)"));
 }
 
 }  // namespace cowl

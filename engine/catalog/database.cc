@@ -35,9 +35,10 @@ uint64_t FileBytes(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
 }
 
-// A database in WAL mode that is opened for reading makes -wal and -shm files. Two ways around that: with nothing in the log
-// the file alone is the database ("immutable"); else the log is read without locks, with its index in this process's memory
-// (exclusive locking mode), and without the checkpoint that closing would do.
+// A database in WAL mode that is opened for reading makes -wal and -shm files. Two ways around
+// that: with nothing in the log the file alone is the database ("immutable"); else the log is read
+// without locks, with its index in this process's memory (exclusive locking mode), and without the
+// checkpoint that closing would do.
 std::string ReadNothingUri(const std::string& path) {
   const bool has_log = FileBytes(path + "-wal") > 0;
   return absl::StrCat(UriPath(path), has_log ? "?mode=ro&vfs=unix-none" : "?mode=ro&immutable=1");
@@ -48,10 +49,12 @@ absl::Status CheckPath(const std::string& path, Database::Mode mode) {
   const bool found = ::stat(path.c_str(), &info) == 0;
   if (!found && errno != ENOENT) return ErrnoStatus(errno, "open", path);
   if (mode == Database::Mode::kCreate) {
-    return found ? AlreadyExists(absl::StrCat("create ", path, ": it is there already")) : absl::OkStatus();
+    return found ? AlreadyExists(absl::StrCat("create ", path, ": it is there already"))
+                 : absl::OkStatus();
   }
   if (!found) return ErrnoStatus(ENOENT, "open", path);
-  if (!S_ISREG(info.st_mode)) return FailedPrecondition(absl::StrCat("open ", path, ": not a regular file"));
+  if (!S_ISREG(info.st_mode))
+    return FailedPrecondition(absl::StrCat("open ", path, ": not a regular file"));
   return absl::OkStatus();
 }
 
@@ -60,18 +63,23 @@ absl::StatusCode CodeOf(int sqlite_code) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_FORMAT:
-    case SQLITE_MISMATCH: return absl::StatusCode::kDataLoss;
-    case SQLITE_FULL: return absl::StatusCode::kResourceExhausted;
+    case SQLITE_MISMATCH:
+      return absl::StatusCode::kDataLoss;
+    case SQLITE_FULL:
+      return absl::StatusCode::kResourceExhausted;
     case SQLITE_READONLY:
     case SQLITE_PERM:
-    case SQLITE_AUTH: return absl::StatusCode::kPermissionDenied;
+    case SQLITE_AUTH:
+      return absl::StatusCode::kPermissionDenied;
     case SQLITE_BUSY:
-    case SQLITE_LOCKED: return absl::StatusCode::kUnavailable;
+    case SQLITE_LOCKED:
+      return absl::StatusCode::kUnavailable;
     case SQLITE_CONSTRAINT:
       return sqlite_code == SQLITE_CONSTRAINT_UNIQUE || sqlite_code == SQLITE_CONSTRAINT_PRIMARYKEY
                  ? absl::StatusCode::kAlreadyExists
                  : absl::StatusCode::kFailedPrecondition;
-    default: return absl::StatusCode::kInternal;
+    default:
+      return absl::StatusCode::kInternal;
   }
 }
 
@@ -95,13 +103,15 @@ Statement& Statement::Text(std::string_view value) {
   if (statement_ != nullptr) {
     // A null pointer would bind NULL, which empty text is not.
     const char* const text = value.data() == nullptr ? "" : value.data();
-    sqlite3_bind_text(statement_, ++parameter_, text, static_cast<int>(value.size()), SQLITE_STATIC);
+    sqlite3_bind_text(statement_, ++parameter_, text, static_cast<int>(value.size()),
+                      SQLITE_STATIC);
   }
   return *this;
 }
 
 Statement& Statement::Number(uint64_t value) {
-  if (statement_ != nullptr) sqlite3_bind_int64(statement_, ++parameter_, static_cast<sqlite3_int64>(value));
+  if (statement_ != nullptr)
+    sqlite3_bind_int64(statement_, ++parameter_, static_cast<sqlite3_int64>(value));
   return *this;
 }
 
@@ -111,8 +121,8 @@ Statement& Statement::Id(const Uuid& value) {
   if (value.IsNil()) {
     sqlite3_bind_null(statement_, parameter_);
   } else {
-    sqlite3_bind_blob(statement_, parameter_, value.bytes.data(), static_cast<int>(value.bytes.size()),
-                      SQLITE_TRANSIENT);
+    sqlite3_bind_blob(statement_, parameter_, value.bytes.data(),
+                      static_cast<int>(value.bytes.size()), SQLITE_TRANSIENT);
   }
   return *this;
 }
@@ -158,7 +168,8 @@ Uuid Statement::IdAt(int column) {
   Uuid id;
   const int type = sqlite3_column_type(statement_, column);
   if (type == SQLITE_NULL) return id;
-  if (type != SQLITE_BLOB || sqlite3_column_bytes(statement_, column) != static_cast<int>(id.bytes.size())) {
+  if (type != SQLITE_BLOB ||
+      sqlite3_column_bytes(statement_, column) != static_cast<int>(id.bytes.size())) {
     MarkMalformed("id");
     return id;
   }
@@ -170,8 +181,9 @@ absl::Status Statement::RowStatus() const { return status_; }
 
 void Statement::MarkMalformed(std::string_view what) {
   if (!status_.ok()) return;
-  status_ = DataLoss(absl::StrCat(database_->path(), ": damaged (a ", Absl(what), " that cannot be, in the answer to ",
-                                  sqlite3_sql(statement_), "); restore the file from a backup"));
+  status_ = DataLoss(absl::StrCat(database_->path(), ": damaged (a ", Absl(what),
+                                  " that cannot be, in the answer to ", sqlite3_sql(statement_),
+                                  "); restore the file from a backup"));
 }
 
 // --- Database ---
@@ -181,8 +193,12 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& path
   int flags = SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX;
   std::string uri = UriPath(path);
   switch (mode) {
-    case Mode::kCreate: flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE; break;
-    case Mode::kReadWrite: flags |= SQLITE_OPEN_READWRITE; break;
+    case Mode::kCreate:
+      flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+      break;
+    case Mode::kReadWrite:
+      flags |= SQLITE_OPEN_READWRITE;
+      break;
     case Mode::kReadNothing:
       flags |= SQLITE_OPEN_READONLY;
       uri = ReadNothingUri(path);
@@ -200,7 +216,8 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& path
   // Bad data in the file must not make SQLite do more than say so.
   sqlite3_db_config(connection, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(connection, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
-  if (mode == Mode::kReadNothing) sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  if (mode == Mode::kReadNothing)
+    sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   // Checkpoints are made by Checkpoint alone: the automatic ones keep a failed sync to themselves.
   sqlite3_wal_hook(
       connection,
@@ -226,7 +243,8 @@ Statement Database::Prepare(const char* sql) {
   sqlite3_stmt*& cached = statements_[sql];
   if (cached != nullptr && sqlite3_stmt_busy(cached) == 0) return {*this, cached, absl::OkStatus()};
   COWL_CHECK(cached == nullptr);  // a statement in use is asked for again: a query nested in itself
-  const int code = sqlite3_prepare_v3(connection_, sql, -1, SQLITE_PREPARE_PERSISTENT, &cached, nullptr);
+  const int code =
+      sqlite3_prepare_v3(connection_, sql, -1, SQLITE_PREPARE_PERSISTENT, &cached, nullptr);
   if (code != SQLITE_OK) return {*this, nullptr, Error(code, sql)};
   return {*this, cached, absl::OkStatus()};
 }
@@ -238,7 +256,8 @@ absl::Status Database::Execute(const char* sql) {
 
 absl::Status Database::Checkpoint() {
   int log_pages = 0;
-  const int code = sqlite3_wal_checkpoint_v2(connection_, "main", SQLITE_CHECKPOINT_RESTART, &log_pages, nullptr);
+  const int code = sqlite3_wal_checkpoint_v2(connection_, "main", SQLITE_CHECKPOINT_RESTART,
+                                             &log_pages, nullptr);
   if (code != SQLITE_OK) return Error(code, "checkpoint");
   wal_page_count_ = 0;
   return absl::OkStatus();
@@ -252,10 +271,12 @@ absl::Status Database::Error(int code, std::string_view doing) const {
   const int error_number = connection_ == nullptr ? ENOMEM : sqlite3_system_errno(connection_);
   const bool is_io = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
   if (is_io && error_number != 0) return ErrnoStatus(error_number, doing, path_);
-  const char* const reason = connection_ == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(connection_);
+  const char* const reason =
+      connection_ == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(connection_);
   const absl::StatusCode status_code = CodeOf(shown);
   if (status_code == absl::StatusCode::kDataLoss) {
-    return DataLoss(absl::StrCat(path_, ": damaged (", reason, "); restore the file from a backup"));
+    return DataLoss(
+        absl::StrCat(path_, ": damaged (", reason, "); restore the file from a backup"));
   }
   return absl::Status(status_code, absl::StrCat(path_, ": ", Absl(doing), ": ", reason));
 }

@@ -1,7 +1,8 @@
-// database.h: one SQLite connection and its prepared statements, with every error as a Status that says what and where.
-// Threads: one at a time (the catalog's mutex). Ownership: a Statement borrows from its Database, which must outlive it.
-// Errors: DataLoss for a damaged file, ResourceExhausted for a full disk, AlreadyExists and FailedPrecondition for broken
-// uniqueness and references, PermissionDenied for a file that may not be written; the message starts with the file's path.
+// database.h: one SQLite connection and its prepared statements, with every error as a Status that
+// says what and where. Threads: one at a time (the catalog's mutex). Ownership: a Statement borrows
+// from its Database, which must outlive it. Errors: DataLoss for a damaged file, ResourceExhausted
+// for a full disk, AlreadyExists and FailedPrecondition for broken uniqueness and references,
+// PermissionDenied for a file that may not be written; the message starts with the file's path.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ namespace cowl {
 
 class Database;
 
-// A prepared statement with its parameters and its present row; goes back to the cache when destroyed.
+// A prepared statement with its parameters and its present row; goes back to the cache when
+// destroyed.
 class Statement {
  public:
   Statement(Statement&& other) noexcept;
@@ -34,7 +36,8 @@ class Statement {
   Statement& Number(uint64_t value);
   Statement& Id(const Uuid& value);
 
-  // True: there is a row. A row whose column was read as what it is not (a damaged database) makes the next Step fail.
+  // True: there is a row. A row whose column was read as what it is not (a damaged database) makes
+  // the next Step fail.
   absl::StatusOr<bool> Step();
   // Steps to the end.
   absl::Status Run();
@@ -90,7 +93,8 @@ class Database {
   absl::Status Error(int code, std::string_view doing) const;
 
  private:
-  Database(std::string path, sqlite3* connection) : path_(std::move(path)), connection_(connection) {}
+  Database(std::string path, sqlite3* connection)
+      : path_(std::move(path)), connection_(connection) {}
 
   const std::string path_;
   sqlite3* const connection_;

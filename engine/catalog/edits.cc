@@ -42,7 +42,8 @@ absl::Status CatalogEdits::AddFiles(const Uuid& layer, const std::vector<Uuid>& 
 
 absl::Status CatalogEdits::AddLayer(const LayerRow& layer, const std::vector<Uuid>& files) {
   Statement statement = database_.Prepare(
-      "INSERT INTO layer (id, parent, size_bytes, stored_bytes, created_ns, created_by) VALUES (?, ?, ?, ?, ?, ?)");
+      "INSERT INTO layer (id, parent, size_bytes, stored_bytes, created_ns, created_by) VALUES (?, "
+      "?, ?, ?, ?, ?)");
   COWL_RETURN_IF_ERROR(statement.Id(layer.id)
                            .Id(layer.parent)
                            .Number(layer.size_bytes)
@@ -55,14 +56,16 @@ absl::Status CatalogEdits::AddLayer(const LayerRow& layer, const std::vector<Uui
 
 absl::Status CatalogEdits::UpdateLayer(const LayerRow& layer, const std::vector<Uuid>& files) {
   Statement update = database_.Prepare(
-      "UPDATE layer SET parent = ?, size_bytes = ?, stored_bytes = ?, created_ns = ?, created_by = ? WHERE id = ?");
+      "UPDATE layer SET parent = ?, size_bytes = ?, stored_bytes = ?, created_ns = ?, created_by = "
+      "? WHERE id = ?");
   update.Id(layer.parent)
       .Number(layer.size_bytes)
       .Number(layer.stored_bytes)
       .Number(static_cast<uint64_t>(layer.created_ns))
       .Text(layer.created_by)
       .Id(layer.id);
-  COWL_RETURN_IF_ERROR(RequireOneRow(std::move(update), absl::StrCat("layer ", layer.id.ToString())));
+  COWL_RETURN_IF_ERROR(
+      RequireOneRow(std::move(update), absl::StrCat("layer ", layer.id.ToString())));
   Statement forget = database_.Prepare("DELETE FROM layer_file WHERE layer = ?");
   COWL_RETURN_IF_ERROR(forget.Id(layer.id).Run());
   return AddFiles(layer.id, files);
@@ -79,9 +82,9 @@ absl::Status CatalogEdits::RemoveLayer(const Uuid& id) {
 absl::Status CatalogEdits::PutImage(const ImageRow& image, bool move_tag) {
   COWL_RETURN_IF_ERROR(ParseImageName(image.ToString()).status());
   COWL_RETURN_IF_ERROR(CheckImageFree(image.name, image.tag, move_tag));
-  Statement statement =
-      database_.Prepare("INSERT INTO image (name, tag, layer, created_ns) VALUES (?1, ?2, ?3, ?4) "
-                        "ON CONFLICT (name, tag) DO UPDATE SET layer = ?3, created_ns = ?4");
+  Statement statement = database_.Prepare(
+      "INSERT INTO image (name, tag, layer, created_ns) VALUES (?1, ?2, ?3, ?4) "
+      "ON CONFLICT (name, tag) DO UPDATE SET layer = ?3, created_ns = ?4");
   return statement.Text(image.name)
       .Text(image.tag)
       .Id(image.layer)
@@ -95,7 +98,8 @@ absl::Status CatalogEdits::RemoveImage(const std::string& name, const std::strin
   return statement.Text(name).Text(tag).Run();
 }
 
-absl::Status CatalogEdits::RenameOrigin(const std::string& old_image, const std::string& new_image) {
+absl::Status CatalogEdits::RenameOrigin(const std::string& old_image,
+                                        const std::string& new_image) {
   Statement statement = database_.Prepare("UPDATE device SET image = ? WHERE image = ?");
   return statement.Text(new_image).Text(old_image).Run();
 }
@@ -104,22 +108,27 @@ absl::Status CatalogEdits::AddDevice(const DeviceRow& device) {
   COWL_RETURN_IF_ERROR(ValidateDeviceName(device.name));
   COWL_RETURN_IF_ERROR(CheckDeviceFree(device.name));
   Statement statement = database_.Prepare(
-      "INSERT INTO device (name, kind, image, image_layer, base_layer, overlay, overlay_written, pending_overlay, "
-      "pending_written, volume_file, size_bytes, cap_bytes, created_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+      "INSERT INTO device (name, kind, image, image_layer, base_layer, overlay, overlay_written, "
+      "pending_overlay, "
+      "pending_written, volume_file, size_bytes, cap_bytes, created_ns) VALUES (?, ?, ?, ?, ?, ?, "
+      "?, ?, ?, ?, ?, ?, ?)");
   statement.Text(device.name);
   return BindDevice(statement, device).Run();
 }
 
 absl::Status CatalogEdits::UpdateDevice(const DeviceRow& device) {
   Statement statement = database_.Prepare(
-      "UPDATE device SET kind = ?, image = ?, image_layer = ?, base_layer = ?, overlay = ?, overlay_written = ?, "
-      "pending_overlay = ?, pending_written = ?, volume_file = ?, size_bytes = ?, cap_bytes = ?, created_ns = ? WHERE name = ?");
+      "UPDATE device SET kind = ?, image = ?, image_layer = ?, base_layer = ?, overlay = ?, "
+      "overlay_written = ?, "
+      "pending_overlay = ?, pending_written = ?, volume_file = ?, size_bytes = ?, cap_bytes = ?, "
+      "created_ns = ? WHERE name = ?");
   BindDevice(statement, device).Text(device.name);
   return RequireOneRow(std::move(statement), absl::StrCat("device ", device.name));
 }
 
 absl::Status CatalogEdits::MarkOverlayWritten(const Uuid& overlay) {
-  Statement statement = database_.Prepare("UPDATE device SET overlay_written = 1 WHERE overlay = ?");
+  Statement statement =
+      database_.Prepare("UPDATE device SET overlay_written = 1 WHERE overlay = ?");
   statement.Id(overlay);
   return RequireOneRow(std::move(statement), absl::StrCat("overlay ", overlay.ToString()));
 }
@@ -139,8 +148,13 @@ absl::Status CatalogEdits::RemoveDevice(const std::string& name) {
 }
 
 absl::Status CatalogEdits::AddPin(const PinRow& pin) {
-  Statement statement = database_.Prepare("INSERT INTO pin (token, layer, owner, created_ns) VALUES (?, ?, ?, ?)");
-  return statement.Text(pin.token).Id(pin.layer).Text(pin.owner).Number(static_cast<uint64_t>(pin.created_ns)).Run();
+  Statement statement =
+      database_.Prepare("INSERT INTO pin (token, layer, owner, created_ns) VALUES (?, ?, ?, ?)");
+  return statement.Text(pin.token)
+      .Id(pin.layer)
+      .Text(pin.owner)
+      .Number(static_cast<uint64_t>(pin.created_ns))
+      .Run();
 }
 
 absl::Status CatalogEdits::RemovePin(const std::string& token) {
@@ -151,7 +165,8 @@ absl::Status CatalogEdits::RemovePin(const std::string& token) {
 
 absl::Status CatalogEdits::SetSetting(const std::string& key, const std::string& value) {
   Statement statement = database_.Prepare(
-      "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2");
+      "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = "
+      "?2");
   return statement.Text(key).Text(value).Run();
 }
 

@@ -1,6 +1,8 @@
-// edits.h: what can be changed in the catalog. Valid only inside Catalog::Write; what fails leaves the transaction to be rolled back.
-// References hold at every commit: a layer that a child, an image, a device or a pin refers to cannot go (FailedPrecondition).
-// Images and devices share one name space: a device may not have the name of any image, whatever its tag, nor the other way round.
+// edits.h: what can be changed in the catalog. Valid only inside Catalog::Write; what fails leaves
+// the transaction to be rolled back. References hold at every commit: a layer that a child, an
+// image, a device or a pin refers to cannot go (FailedPrecondition). Images and devices share one
+// name space: a device may not have the name of any image, whatever its tag, nor the other way
+// round.
 #pragma once
 
 #include <string>

@@ -1,5 +1,6 @@
 // queries.h: what can be asked of the catalog. Valid only inside Catalog::Read and Catalog::Write.
-// Lists are sorted by name, or by creation where there is none. Find*: NotFound with a message for the user.
+// Lists are sorted by name, or by creation where there is none. Find*: NotFound with a message for
+// the user.
 #pragma once
 
 #include <string>
@@ -32,7 +33,8 @@ class CatalogQueries {
   absl::StatusOr<std::vector<Uuid>> FilesOf(const Uuid& layer);
   // The layers whose map names `file`.
   absl::StatusOr<std::vector<Uuid>> LayersUsing(const Uuid& file);
-  // Every file that has a reason to be: of layers, of what their maps name, of overlays and their successors.
+  // Every file that has a reason to be: of layers, of what their maps name, of overlays and their
+  // successors.
   absl::StatusOr<std::unordered_set<Uuid>> NamedFiles();
   absl::StatusOr<bool> IsNamedFile(const Uuid& file);
   // Every data file that some layer's map names.

@@ -35,20 +35,24 @@ struct DeviceRow {
 
   std::string name;
   Kind kind = Kind::kOverlay;
-  std::string image;        // NAME:TAG it was made from, as a hint for reports; empty: from nothing
-  Uuid image_layer;         // what reset goes back to
-  Uuid base_layer;          // the top of the chain below the overlay; differs from image_layer after a clone
-  Uuid overlay;             // of the writable file, given out when the device is made (kVolume: of its raw file)
-  bool overlay_written = false;  // that file exists and is durable; false: the device was never written
-  Uuid pending_overlay;     // the successor while the overlay is being sealed into a layer
+  std::string image;  // NAME:TAG it was made from, as a hint for reports; empty: from nothing
+  Uuid image_layer;   // what reset goes back to
+  Uuid
+      base_layer;  // the top of the chain below the overlay; differs from image_layer after a clone
+  Uuid overlay;    // of the writable file, given out when the device is made (kVolume: of its raw
+                   // file)
+  bool overlay_written =
+      false;             // that file exists and is durable; false: the device was never written
+  Uuid pending_overlay;  // the successor while the overlay is being sealed into a layer
   bool pending_written = false;  // that one has a file, which device writes may be in already
-  std::string volume_file;  // kVolume: its file below volumes/
+  std::string volume_file;       // kVolume: its file below volumes/
   uint64_t size_bytes = 0;
   uint64_t cap_bytes = 0;  // 0: none
   int64_t created_ns = 0;
 };
 
-// A layer that somebody outside the store reads (export, import --parent) and that must stay meanwhile.
+// A layer that somebody outside the store reads (export, import --parent) and that must stay
+// meanwhile.
 struct PinRow {
   std::string token;
   Uuid layer;
@@ -65,7 +69,9 @@ struct LayerUse {
   uint64_t child_count = 0;
 
   // Somebody names it: it must keep its identity.
-  bool IsNamed() const { return image_count + device_image_count + device_base_count + pin_count > 0; }
+  bool IsNamed() const {
+    return image_count + device_image_count + device_base_count + pin_count > 0;
+  }
 };
 
 }  // namespace cowl

@@ -14,8 +14,9 @@
 namespace cowl {
 namespace {
 
-// Ids are 16 bytes, or NULL for none. Times are nanoseconds. The references make a layer that somebody builds on undeletable.
-// The checks are for rows that no cowl writes: a damaged or hand-edited file is found out early.
+// Ids are 16 bytes, or NULL for none. Times are nanoseconds. The references make a layer that
+// somebody builds on undeletable. The checks are for rows that no cowl writes: a damaged or
+// hand-edited file is found out early.
 constexpr char kSchema[] = R"sql(
 CREATE TABLE setting (
   key TEXT PRIMARY KEY,
@@ -77,7 +78,8 @@ CREATE TABLE pin (
 CREATE INDEX pin_by_layer ON pin(layer);
 )sql";
 
-// SQLite's header, as its file format page has it. These fields are written once, when the catalog is made.
+// SQLite's header, as its file format page has it. These fields are written once, when the catalog
+// is made.
 constexpr size_t kHeaderBytes = 100;
 constexpr char kMagic[] = "SQLite format 3";  // with its closing zero: 16 bytes
 constexpr size_t kWriteVersionAt = 18;
@@ -85,7 +87,8 @@ constexpr std::byte kWalVersion{2};
 constexpr size_t kApplicationIdAt = 68;
 
 absl::Status Damaged(const std::string& path, std::string_view what) {
-  return DataLoss(absl::StrCat(path, ": damaged (", Absl(what), "); restore the file from a backup"));
+  return DataLoss(
+      absl::StrCat(path, ": damaged (", Absl(what), "); restore the file from a backup"));
 }
 
 absl::StatusOr<uint64_t> Pragma(Database& database, const char* sql) {
@@ -114,11 +117,14 @@ absl::Status CheckHeader(const std::string& path) {
   const ssize_t got = ::pread(file.get(), header.data(), header.size(), 0);
   if (got < 0) return ErrnoStatus(errno, "read", path);
   if (got < static_cast<ssize_t>(header.size())) return Damaged(path, "shorter than its header");
-  if (std::memcmp(header.data(), kMagic, sizeof(kMagic)) != 0) return Damaged(path, "it does not start as a database does");
+  if (std::memcmp(header.data(), kMagic, sizeof(kMagic)) != 0)
+    return Damaged(path, "it does not start as a database does");
   if (LoadBig<uint32_t>(header.data() + kApplicationIdAt) != kCatalogApplicationId) {
-    return FailedPrecondition(absl::StrCat(path, ": a database, but not a cowl catalog; is this directory a store?"));
+    return FailedPrecondition(
+        absl::StrCat(path, ": a database, but not a cowl catalog; is this directory a store?"));
   }
-  if (header[kWriteVersionAt] != kWalVersion) return Damaged(path, "it is not in the mode that cowl writes");
+  if (header[kWriteVersionAt] != kWalVersion)
+    return Damaged(path, "it is not in the mode that cowl writes");
   return absl::OkStatus();
 }
 
@@ -134,8 +140,9 @@ absl::Status CreateSchema(Database& database) {
 absl::Status CheckSchema(Database& database) {
   COWL_ASSIGN_OR_RETURN(const uint64_t version, Pragma(database, "PRAGMA user_version"));
   if (version > kCatalogVersion) {
-    return FailedPrecondition(absl::StrCat(database.path(), ": catalog version ", version, ", and this cowl knows up to ",
-                                           kCatalogVersion, "; use the cowl that wrote it, or a newer one"));
+    return FailedPrecondition(absl::StrCat(database.path(), ": catalog version ", version,
+                                           ", and this cowl knows up to ", kCatalogVersion,
+                                           "; use the cowl that wrote it, or a newer one"));
   }
   if (version != kCatalogVersion) {
     return Damaged(database.path(), Std(absl::StrCat("catalog version ", version, " never was")));

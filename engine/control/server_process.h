@@ -1,8 +1,8 @@
 // server_process.h: what `cowl serve` is: the store held open, NBD listeners, the control socket,
 // until it is told to end. Threads: blocks the caller, which must be the process's only thread when
 // it calls (signals are blocked for all that start). Ownership: everything is given back before it
-// returns: clients are drained (10 s at most), sockets removed, the store closed. Where a disk still
-// does not answer then, the process ends at once instead, with status 0. Errors: those of
+// returns: clients are drained (10 s at most), sockets removed, the store closed. Where a disk
+// still does not answer then, the process ends at once instead, with status 0. Errors: those of
 // opening and listening; Unavailable when the store is open elsewhere (the message names the
 // process).
 #pragma once

@@ -28,7 +28,7 @@ struct SplitRange {
   uint64_t head_bytes;   // up to the first whole block
   uint64_t begin_block;  // whole blocks
   uint64_t end_block;
-  uint64_t tail_bytes;   // after the last whole block
+  uint64_t tail_bytes;  // after the last whole block
 
   SplitRange(uint64_t offset_bytes, uint64_t length_bytes) {
     const uint64_t end = offset_bytes + length_bytes;
@@ -134,13 +134,16 @@ CowDevice::CowDevice(DataFileCache& files, std::shared_ptr<const ChainMap> chain
 CowDevice::~CowDevice() = default;
 
 absl::Status CowDevice::CheckRange(uint64_t offset_bytes, uint64_t length_bytes) const {
-  if (offset_bytes <= options_.size_bytes && length_bytes <= options_.size_bytes - offset_bytes) return absl::OkStatus();
-  return absl::OutOfRangeError(absl::StrCat(options_.name, ": bytes ", offset_bytes, " to ", offset_bytes + length_bytes,
-                                            " lie beyond the end at ", options_.size_bytes));
+  if (offset_bytes <= options_.size_bytes && length_bytes <= options_.size_bytes - offset_bytes)
+    return absl::OkStatus();
+  return absl::OutOfRangeError(absl::StrCat(options_.name, ": bytes ", offset_bytes, " to ",
+                                            offset_bytes + length_bytes, " lie beyond the end at ",
+                                            options_.size_bytes));
 }
 
 absl::Status CowDevice::CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const {
-  if (options_.read_only) return absl::PermissionDeniedError(absl::StrCat(options_.name, ": is read-only"));
+  if (options_.read_only)
+    return absl::PermissionDeniedError(absl::StrCat(options_.name, ": is read-only"));
   return CheckRange(offset_bytes, length_bytes);
 }
 
@@ -230,14 +233,16 @@ Task<absl::Status> CowDevice::ReadBlocks(uint64_t block, std::span<std::byte> in
   LookUp(block, block + BlocksFloor(into.size()), &pieces);
   for (const Piece& piece : pieces) {
     const Segment& segment = piece.segment;
-    const std::span<std::byte> part = into.subspan(BlockOffsetBytes(segment.start - block), BlockOffsetBytes(segment.length));
+    const std::span<std::byte> part =
+        into.subspan(BlockOffsetBytes(segment.start - block), BlockOffsetBytes(segment.length));
     absl::Status status;
     if (segment.kind != Segment::Kind::kData) {
       std::memset(part.data(), 0, part.size());
     } else if (piece.level == Piece::Level::kChain) {
       status = co_await ReadChain(*chain, segment, part);
     } else {
-      Overlay* const from = piece.level == Piece::Level::kOverlay ? overlay.overlay() : sealed.overlay();
+      Overlay* const from =
+          piece.level == Piece::Level::kOverlay ? overlay.overlay() : sealed.overlay();
       status = co_await from->ReadSlots(segment.physical, part);
     }
     if (!status.ok()) {
@@ -247,7 +252,8 @@ Task<absl::Status> CowDevice::ReadBlocks(uint64_t block, std::span<std::byte> in
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> CowDevice::ReadChain(const ChainMap& chain, const Segment& segment, std::span<std::byte> into) {
+Task<absl::Status> CowDevice::ReadChain(const ChainMap& chain, const Segment& segment,
+                                        std::span<std::byte> into) {
   const uint32_t index = chain.sources[segment.source].file_index;
   std::shared_ptr<DataFile> file = &chain == chain_.get() ? chain_files_[index] : nullptr;
   if (file == nullptr) {
@@ -280,11 +286,13 @@ Task<absl::Status> CowDevice::Prefetch(uint64_t offset_bytes, uint64_t length_by
   co_return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<MapExtent>> CowDevice::Map(uint64_t offset_bytes, uint64_t length_bytes, size_t extents_max) {
+absl::StatusOr<std::vector<MapExtent>> CowDevice::Map(uint64_t offset_bytes, uint64_t length_bytes,
+                                                      size_t extents_max) {
   COWL_RETURN_IF_ERROR(CheckRange(offset_bytes, length_bytes));
   // Looked up window by window, so that a short answer about a large disk stays cheap.
   constexpr uint64_t kWindowBlocks = 1 << 20;
-  const uint32_t chain_depth = (options_.read_only && overlay_ == nullptr ? 1 : 2) + (sealed_ != nullptr ? 1 : 0);
+  const uint32_t chain_depth =
+      (options_.read_only && overlay_ == nullptr ? 1 : 2) + (sealed_ != nullptr ? 1 : 0);
   const uint64_t end_bytes = offset_bytes + length_bytes;
   const uint64_t end_block = BlocksCeil(end_bytes);
   std::vector<MapExtent> extents;
@@ -296,11 +304,13 @@ absl::StatusOr<std::vector<MapExtent>> CowDevice::Map(uint64_t offset_bytes, uin
     for (const Piece& piece : pieces) {
       const uint64_t begin = std::max(offset_bytes, BlockOffsetBytes(piece.segment.start));
       const uint64_t end = std::min(end_bytes, BlockOffsetBytes(piece.segment.end()));
-      const auto type = piece.segment.kind == Segment::Kind::kData ? MapExtent::Type::kData : MapExtent::Type::kZero;
+      const auto type = piece.segment.kind == Segment::Kind::kData ? MapExtent::Type::kData
+                                                                   : MapExtent::Type::kZero;
       uint32_t depth = 0;
       if (piece.level == Piece::Level::kOverlay) depth = 1;
       if (piece.level == Piece::Level::kSealed) depth = 2;
-      if (piece.level == Piece::Level::kChain) depth = chain_depth + chain_->sources[piece.segment.source].layer_index;
+      if (piece.level == Piece::Level::kChain)
+        depth = chain_depth + chain_->sources[piece.segment.source].layer_index;
       if (!extents.empty() && extents.back().type == type && extents.back().depth == depth) {
         extents.back().length_bytes += end - begin;
         continue;
@@ -332,7 +342,8 @@ Task<absl::Status> CowDevice::EnsureOverlay() {
   co_return made.status();
 }
 
-Task<absl::Status> CowDevice::Write(uint64_t offset_bytes, std::span<const std::byte> from, WriteOptions options) {
+Task<absl::Status> CowDevice::Write(uint64_t offset_bytes, std::span<const std::byte> from,
+                                    WriteOptions options) {
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, from.size()));
   co_await BeginChange();
   {
@@ -359,13 +370,15 @@ Task<absl::Status> CowDevice::WriteRange(uint64_t offset_bytes, std::span<const 
     if (run.is_zero) {
       COWL_CO_RETURN_IF_ERROR(co_await ZeroBlocks(block, block + run.blocks));
     } else {
-      COWL_CO_RETURN_IF_ERROR(co_await WriteBlocks(block, whole.first(BlockOffsetBytes(run.blocks))));
+      COWL_CO_RETURN_IF_ERROR(
+          co_await WriteBlocks(block, whole.first(BlockOffsetBytes(run.blocks))));
     }
     whole = whole.subspan(BlockOffsetBytes(run.blocks));
     block += run.blocks;
   }
   if (split.tail_bytes > 0) {
-    COWL_CO_RETURN_IF_ERROR(co_await WritePartial(BlockOffsetBytes(block), from.last(split.tail_bytes)));
+    COWL_CO_RETURN_IF_ERROR(
+        co_await WritePartial(BlockOffsetBytes(block), from.last(split.tail_bytes)));
   }
   co_return absl::OkStatus();
 }
@@ -376,7 +389,8 @@ absl::Status CowDevice::ReserveForCap(uint64_t block, uint64_t blocks, uint64_t*
   const uint64_t added = blocks - overlay_->StoredIn(block, block + blocks);
   const uint64_t stored = options_.stored_below_blocks + stored_blocks() + cap_reserved_blocks_;
   if (added > 0 && stored + added > options_.cap_blocks) {
-    return OutOfSpace(absl::StrCat(options_.name, ": its cap of ", BlockOffsetBytes(options_.cap_blocks),
+    return OutOfSpace(absl::StrCat(options_.name, ": its cap of ",
+                                   BlockOffsetBytes(options_.cap_blocks),
                                    " bytes is reached; discard makes room"));
   }
   *reserved = added;
@@ -419,7 +433,8 @@ Task<absl::Status> CowDevice::Flush() {
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> CowDevice::Discard(uint64_t offset_bytes, uint64_t length_bytes, WriteOptions options) {
+Task<absl::Status> CowDevice::Discard(uint64_t offset_bytes, uint64_t length_bytes,
+                                      WriteOptions options) {
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, length_bytes));
   co_await BeginChange();
   {
@@ -429,7 +444,8 @@ Task<absl::Status> CowDevice::Discard(uint64_t offset_bytes, uint64_t length_byt
     const bool reaches_end = offset_bytes + length_bytes == options_.size_bytes;
     const uint64_t end_block = reaches_end ? BlocksCeil(options_.size_bytes) : split.end_block;
     COWL_CO_RETURN_IF_ERROR(co_await EnsureOverlay());
-    if (split.begin_block < end_block) COWL_CO_RETURN_IF_ERROR(co_await ZeroBlocks(split.begin_block, end_block));
+    if (split.begin_block < end_block)
+      COWL_CO_RETURN_IF_ERROR(co_await ZeroBlocks(split.begin_block, end_block));
   }
   if (options.fua) co_return co_await Flush();
   co_return absl::OkStatus();
@@ -440,10 +456,12 @@ Task<absl::Status> CowDevice::ZeroBlocks(uint64_t begin, uint64_t end) {
   co_return co_await overlay_->Zero(begin, end - begin);
 }
 
-Task<absl::Status> CowDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes, ZeroOptions options) {
+Task<absl::Status> CowDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes,
+                                          ZeroOptions options) {
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, length_bytes));
   if (options.no_hole && options.fast_only) {
-    co_return Unimplemented(absl::StrCat(options_.name, ": zeros that stay allocated are no faster than writing them"));
+    co_return Unimplemented(
+        absl::StrCat(options_.name, ": zeros that stay allocated are no faster than writing them"));
   }
   co_await BeginChange();
   {
@@ -461,18 +479,21 @@ Task<absl::Status> CowDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length
 
 Task<absl::Status> CowDevice::ZeroRange(uint64_t offset_bytes, uint64_t length_bytes) {
   const SplitRange split(offset_bytes, length_bytes);
-  if (split.head_bytes > 0) COWL_CO_RETURN_IF_ERROR(co_await WriteZeroData(offset_bytes, split.head_bytes));
+  if (split.head_bytes > 0)
+    COWL_CO_RETURN_IF_ERROR(co_await WriteZeroData(offset_bytes, split.head_bytes));
   if (split.begin_block < split.end_block) {
     COWL_CO_RETURN_IF_ERROR(co_await ZeroBlocks(split.begin_block, split.end_block));
   }
   if (split.tail_bytes > 0) {
-    COWL_CO_RETURN_IF_ERROR(co_await WriteZeroData(BlockOffsetBytes(split.end_block), split.tail_bytes));
+    COWL_CO_RETURN_IF_ERROR(
+        co_await WriteZeroData(BlockOffsetBytes(split.end_block), split.tail_bytes));
   }
   co_return absl::OkStatus();
 }
 
 Task<absl::Status> CowDevice::WriteZeroData(uint64_t offset_bytes, uint64_t length_bytes) {
-  const std::vector<std::byte> zeros(std::min<uint64_t>(length_bytes, BlockOffsetBytes(kPieceBlocks)));
+  const std::vector<std::byte> zeros(
+      std::min<uint64_t>(length_bytes, BlockOffsetBytes(kPieceBlocks)));
   while (length_bytes > 0) {
     const uint64_t count = std::min<uint64_t>(length_bytes, zeros.size());
     const std::span<const std::byte> part(zeros.data(), count);
@@ -526,7 +547,8 @@ Task<absl::Status> CowDevice::SealSwitched(Uuid parent, std::string created_by) 
   COWL_CHECK(sealed_ != nullptr);
   const std::shared_ptr<Overlay> sealed = sealed_;
   const std::shared_ptr<Overlay> overlay = overlay_;
-  COWL_CO_RETURN_IF_ERROR(co_await sealed->SealToLayer(options_.size_bytes, parent, std::move(created_by)));
+  COWL_CO_RETURN_IF_ERROR(
+      co_await sealed->SealToLayer(options_.size_bytes, parent, std::move(created_by)));
   overlay->SetPredecessor(nullptr);
   co_return absl::OkStatus();
 }

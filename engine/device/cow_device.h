@@ -1,7 +1,8 @@
-// cow_device.h: an overlay on a chain of layers, seen as a disk; without an overlay, an image, read-only.
-// A read looks blocks up in the overlay and then, with one search, in the chain's merged map: its cost does not depend on depth.
-// Units, errors, durability: as BlockDevice. Threads: one loop, all of it, also the control calls below.
-// Ownership: owns its overlays; the data file cache outlives it.
+// cow_device.h: an overlay on a chain of layers, seen as a disk; without an overlay, an image,
+// read-only. A read looks blocks up in the overlay and then, with one search, in the chain's merged
+// map: its cost does not depend on depth. Units, errors, durability: as BlockDevice. Threads: one
+// loop, all of it, also the control calls below. Ownership: owns its overlays; the data file cache
+// outlives it.
 #pragma once
 
 #include <functional>
@@ -22,43 +23,51 @@ struct CowDeviceOptions {
   std::string name;  // for error messages
   uint64_t size_bytes = 0;
   bool read_only = false;
-  // The most data blocks the device may store, 0: no bound. `stored_below_blocks` counts as stored already: unnamed layers that
-  // are the device's own.
+  // The most data blocks the device may store, 0: no bound. `stored_below_blocks` counts as stored
+  // already: unnamed layers that are the device's own.
   uint64_t cap_blocks = 0;
   uint64_t stored_below_blocks = 0;
-  // Makes the overlay at the first write, durably, known to the catalog. Runs on the loop. Not set: read_only.
+  // Makes the overlay at the first write, durably, known to the catalog. Runs on the loop. Not set:
+  // read_only.
   std::function<Task<absl::StatusOr<std::unique_ptr<Overlay>>>()> make_overlay;
 };
 
 class CowDevice : public BlockDevice {
  public:
   // `chain` null: nothing below. `overlay` null: never written, or an image.
-  CowDevice(DataFileCache& files, std::shared_ptr<const ChainMap> chain, std::unique_ptr<Overlay> overlay,
-            CowDeviceOptions options);
+  CowDevice(DataFileCache& files, std::shared_ptr<const ChainMap> chain,
+            std::unique_ptr<Overlay> overlay, CowDeviceOptions options);
   ~CowDevice() override;
 
   uint64_t size_bytes() const override { return options_.size_bytes; }
   bool read_only() const override { return options_.read_only; }
   Task<absl::Status> Read(uint64_t offset_bytes, std::span<std::byte> into) override;
-  Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from, WriteOptions options) override;
+  Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from,
+                           WriteOptions options) override;
   Task<absl::Status> Flush() override;
-  Task<absl::Status> Discard(uint64_t offset_bytes, uint64_t length_bytes, WriteOptions options) override;
-  Task<absl::Status> WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes, ZeroOptions options) override;
+  Task<absl::Status> Discard(uint64_t offset_bytes, uint64_t length_bytes,
+                             WriteOptions options) override;
+  Task<absl::Status> WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes,
+                                 ZeroOptions options) override;
   Task<absl::Status> Prefetch(uint64_t offset_bytes, uint64_t length_bytes) override;
-  absl::StatusOr<std::vector<MapExtent>> Map(uint64_t offset_bytes, uint64_t length_bytes, size_t extents_max) override;
+  absl::StatusOr<std::vector<MapExtent>> Map(uint64_t offset_bytes, uint64_t length_bytes,
+                                             size_t extents_max) override;
 
   // --- Control: what the store calls, one at a time for a device.
 
-  // Waits for the requests in flight and closes the overlay in order (checkpointed, clean). Only the destructor may follow.
+  // Waits for the requests in flight and closes the overlay in order (checkpointed, clean). Only
+  // the destructor may follow.
   Task<absl::Status> Close();
 
-  // Snapshot, first half: the present overlay is sealed and `successor` (made by Overlay::Create, noted as pending) takes its
-  // place. Requests are held while those in flight end and two records are written; no sync, no map work. Returns how long they were
-  // held. On an error the device goes on as before. REQUIRES: has_overlay(), !is_sealing().
+  // Snapshot, first half: the present overlay is sealed and `successor` (made by Overlay::Create,
+  // noted as pending) takes its place. Requests are held while those in flight end and two records
+  // are written; no sync, no map work. Returns how long they were held. On an error the device goes
+  // on as before. REQUIRES: has_overlay(), !is_sealing().
   Task<absl::StatusOr<uint64_t>> SwitchOverlay(std::unique_ptr<Overlay> successor);
   // Second half, while requests go on: the sealed overlay becomes a layer file, durably.
   Task<absl::Status> SealSwitched(Uuid parent, std::string created_by);
-  // The sealed overlay is now the top layer of `chain`: reads go through the merged map from here on.
+  // The sealed overlay is now the top layer of `chain`: reads go through the merged map from here
+  // on.
   void InstallChain(std::shared_ptr<const ChainMap> chain);
 
   // Replaces the chain by one with the same content (a layer below was merged away).
@@ -67,7 +76,8 @@ class CowDevice : public BlockDevice {
     InstallChain(std::move(chain));
     sealed_ = std::move(sealed);
   }
-  // Opens every data file of the chain now, so that the device stays readable when they are removed.
+  // Opens every data file of the chain now, so that the device stays readable when they are
+  // removed.
   Task<absl::Status> OpenChainFiles();
 
   // Shrinking: the caller has discarded what lies beyond.
@@ -91,12 +101,14 @@ class CowDevice : public BlockDevice {
   absl::Status CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const;
 
   Task<absl::Status> ReadBlocks(uint64_t block, std::span<std::byte> into);
-  Task<absl::Status> ReadChain(const ChainMap& chain, const Segment& segment, std::span<std::byte> into);
+  Task<absl::Status> ReadChain(const ChainMap& chain, const Segment& segment,
+                               std::span<std::byte> into);
   void LookUp(uint64_t begin, uint64_t end, std::vector<Piece>* pieces) const;
 
   Task<void> BeginChange();
   Task<absl::Status> EnsureOverlay();
-  Task<absl::Status> WriteRange(uint64_t offset_bytes, std::span<const std::byte> from, Zeros zeros);
+  Task<absl::Status> WriteRange(uint64_t offset_bytes, std::span<const std::byte> from,
+                                Zeros zeros);
   Task<absl::Status> WriteBlocks(uint64_t block, std::span<const std::byte> data);
   Task<absl::Status> WritePartial(uint64_t offset_bytes, std::span<const std::byte> from);
   Task<absl::Status> ZeroBlocks(uint64_t begin, uint64_t end);
@@ -111,7 +123,8 @@ class CowDevice : public BlockDevice {
   std::shared_ptr<Overlay> overlay_;
   std::shared_ptr<Overlay> sealed_;
   std::shared_ptr<const ChainMap> chain_;
-  std::vector<std::shared_ptr<DataFile>> chain_files_;  // by ChainMap::files; opened at their first read
+  std::vector<std::shared_ptr<DataFile>>
+      chain_files_;  // by ChainMap::files; opened at their first read
 
   // Requests in flight, and who waits for none.
   RangeLock locks_;

@@ -19,20 +19,24 @@ class FrozenChain : public BlockDevice {
   Task<absl::Status> Read(uint64_t offset_bytes, std::span<std::byte> into) override {
     return device_.Read(offset_bytes, into);
   }
-  Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from, WriteOptions options) override {
+  Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from,
+                           WriteOptions options) override {
     return device_.Write(offset_bytes, from, options);
   }
   Task<absl::Status> Flush() override { return device_.Flush(); }
-  Task<absl::Status> Discard(uint64_t offset_bytes, uint64_t length_bytes, WriteOptions options) override {
+  Task<absl::Status> Discard(uint64_t offset_bytes, uint64_t length_bytes,
+                             WriteOptions options) override {
     return device_.Discard(offset_bytes, length_bytes, options);
   }
-  Task<absl::Status> WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes, ZeroOptions options) override {
+  Task<absl::Status> WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes,
+                                 ZeroOptions options) override {
     return device_.WriteZeroes(offset_bytes, length_bytes, options);
   }
   Task<absl::Status> Prefetch(uint64_t offset_bytes, uint64_t length_bytes) override {
     return device_.Prefetch(offset_bytes, length_bytes);
   }
-  absl::StatusOr<std::vector<MapExtent>> Map(uint64_t offset_bytes, uint64_t length_bytes, size_t extents_max) override {
+  absl::StatusOr<std::vector<MapExtent>> Map(uint64_t offset_bytes, uint64_t length_bytes,
+                                             size_t extents_max) override {
     return device_.Map(offset_bytes, length_bytes, extents_max);
   }
   Task<absl::Status> OpenFiles() { return device_.OpenChainFiles(); }
@@ -44,9 +48,8 @@ class FrozenChain : public BlockDevice {
 
 }  // namespace
 
-Task<absl::StatusOr<std::unique_ptr<BlockDevice>>> OpenFrozenChain(Loop&, Storage& storage,
-                                                                   std::vector<std::string> layer_names,
-                                                                   uint64_t size_bytes) {
+Task<absl::StatusOr<std::unique_ptr<BlockDevice>>> OpenFrozenChain(
+    Loop&, Storage& storage, std::vector<std::string> layer_names, uint64_t size_bytes) {
   std::vector<std::shared_ptr<const LayerMap>> layers;
   for (const std::string& name : layer_names) {
     absl::StatusOr<std::shared_ptr<const LayerMap>> layer = co_await LoadLayerMap(storage, name);

@@ -1,6 +1,7 @@
-// frozen_chain.h: a chain of immutable layers opened as a read-only disk, without a store: what export reads.
-// Threads: one loop. Ownership: keeps its own descriptors, so a layer that is deleted meanwhile stays readable.
-// Errors: as BlockDevice; opening validates every layer file and that each names the next as its parent.
+// frozen_chain.h: a chain of immutable layers opened as a read-only disk, without a store: what
+// export reads. Threads: one loop. Ownership: keeps its own descriptors, so a layer that is deleted
+// meanwhile stays readable. Errors: as BlockDevice; opening validates every layer file and that
+// each names the next as its parent.
 #pragma once
 
 #include <memory>
@@ -14,9 +15,9 @@
 
 namespace cowl {
 
-// `layer_names`: files of `storage`, top first. `size_bytes`: of the disk; at least the top layer's, the rest reads as zeros.
-Task<absl::StatusOr<std::unique_ptr<BlockDevice>>> OpenFrozenChain(Loop& loop, Storage& storage,
-                                                                   std::vector<std::string> layer_names,
-                                                                   uint64_t size_bytes);
+// `layer_names`: files of `storage`, top first. `size_bytes`: of the disk; at least the top
+// layer's, the rest reads as zeros.
+Task<absl::StatusOr<std::unique_ptr<BlockDevice>>> OpenFrozenChain(
+    Loop& loop, Storage& storage, std::vector<std::string> layer_names, uint64_t size_bytes);
 
 }  // namespace cowl

@@ -1,6 +1,7 @@
 // range_lock.h: keeps changes to the same block apart where one of them must read before it writes.
-// Whole-block changes share; an update of part of a block excludes every other change of that block. Waiters are served in the order
-// they came. Units: blocks. Threads: one loop. Cost: O(changes in flight).
+// Whole-block changes share; an update of part of a block excludes every other change of that
+// block. Waiters are served in the order they came. Units: blocks. Threads: one loop. Cost:
+// O(changes in flight).
 #pragma once
 
 #include <coroutine>

@@ -15,13 +15,16 @@ constexpr uint64_t kZeroChunkBytes = kMiB;
 }  // namespace
 
 absl::Status RawDevice::CheckRange(uint64_t offset_bytes, uint64_t length_bytes) const {
-  if (offset_bytes <= size_bytes_ && length_bytes <= size_bytes_ - offset_bytes) return absl::OkStatus();
-  return absl::OutOfRangeError(absl::StrCat(file_->path(), ": ", length_bytes, " bytes at ", offset_bytes,
-                                            " pass the end of the disk at ", size_bytes_));
+  if (offset_bytes <= size_bytes_ && length_bytes <= size_bytes_ - offset_bytes)
+    return absl::OkStatus();
+  return absl::OutOfRangeError(absl::StrCat(file_->path(), ": ", length_bytes, " bytes at ",
+                                            offset_bytes, " pass the end of the disk at ",
+                                            size_bytes_));
 }
 
 absl::Status RawDevice::CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const {
-  if (read_only_) return absl::PermissionDeniedError(absl::StrCat(file_->path(), ": opened for reading only"));
+  if (read_only_)
+    return absl::PermissionDeniedError(absl::StrCat(file_->path(), ": opened for reading only"));
   if (!sync_failure_.ok()) return sync_failure_;
   return CheckRange(offset_bytes, length_bytes);
 }
@@ -32,7 +35,8 @@ Task<absl::Status> RawDevice::Read(uint64_t offset_bytes, std::span<std::byte> i
   co_return co_await file_->Read(offset_bytes, into);
 }
 
-Task<absl::Status> RawDevice::Write(uint64_t offset_bytes, std::span<const std::byte> from, WriteOptions options) {
+Task<absl::Status> RawDevice::Write(uint64_t offset_bytes, std::span<const std::byte> from,
+                                    WriteOptions options) {
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, from.size()));
   if (!from.empty()) COWL_CO_RETURN_IF_ERROR(co_await file_->Write(offset_bytes, from));
   co_return co_await Finish(options.fua);
@@ -44,11 +48,14 @@ Task<absl::Status> RawDevice::Finish(bool fua) {
   if (!fua || read_only_) co_return absl::OkStatus();
   COWL_CO_RETURN_IF_ERROR(sync_failure_);
   const absl::Status status = co_await file_->Sync();
-  if (!status.ok()) sync_failure_ = Annotate(status, "an earlier flush failed, so that data may be lost; close the device and check it");
+  if (!status.ok())
+    sync_failure_ = Annotate(
+        status, "an earlier flush failed, so that data may be lost; close the device and check it");
   co_return status;
 }
 
-Task<absl::Status> RawDevice::Discard(uint64_t offset_bytes, uint64_t length_bytes, WriteOptions options) {
+Task<absl::Status> RawDevice::Discard(uint64_t offset_bytes, uint64_t length_bytes,
+                                      WriteOptions options) {
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, length_bytes));
   const uint64_t begin = RoundUp(offset_bytes, kBlockBytes);
   const uint64_t end = (offset_bytes + length_bytes) / kBlockBytes * kBlockBytes;
@@ -61,14 +68,16 @@ Task<absl::Status> RawDevice::Discard(uint64_t offset_bytes, uint64_t length_byt
   co_return co_await Finish(options.fua);
 }
 
-Task<absl::Status> RawDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes, ZeroOptions options) {
+Task<absl::Status> RawDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes,
+                                          ZeroOptions options) {
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, length_bytes));
   const uint64_t end_bytes = offset_bytes + length_bytes;
   const uint64_t begin = RoundUp(offset_bytes, kBlockBytes);
   const uint64_t end = end_bytes / kBlockBytes * kBlockBytes;
   const bool may_punch = !options.no_hole && begin < end;
   if (options.fast_only && !(may_punch && punch_is_known_to_work_)) {
-    co_return Unimplemented(absl::StrCat(file_->path(), ": zeroing is no faster than writing here"));
+    co_return Unimplemented(
+        absl::StrCat(file_->path(), ": zeroing is no faster than writing here"));
   }
   bool punched = false;
   if (may_punch) {
@@ -96,7 +105,8 @@ Task<absl::StatusOr<bool>> RawDevice::PunchToZero(uint64_t offset_bytes, uint64_
   }
   std::vector<std::byte> chunk(std::min(length_bytes, kZeroChunkBytes));
   for (uint64_t done = 0; done < length_bytes;) {
-    const std::span<std::byte> part(chunk.data(), std::min<uint64_t>(chunk.size(), length_bytes - done));
+    const std::span<std::byte> part(chunk.data(),
+                                    std::min<uint64_t>(chunk.size(), length_bytes - done));
     COWL_CO_RETURN_IF_ERROR(co_await file_->Read(offset_bytes + done, part));
     if (!IsZero(part)) co_return false;
     done += part.size();
@@ -107,7 +117,8 @@ Task<absl::StatusOr<bool>> RawDevice::PunchToZero(uint64_t offset_bytes, uint64_
 Task<absl::Status> RawDevice::FillWithZeros(uint64_t offset_bytes, uint64_t length_bytes) {
   const std::vector<std::byte> zeros(std::min(length_bytes, kZeroChunkBytes));
   while (length_bytes > 0) {
-    const std::span<const std::byte> part(zeros.data(), std::min<uint64_t>(zeros.size(), length_bytes));
+    const std::span<const std::byte> part(zeros.data(),
+                                          std::min<uint64_t>(zeros.size(), length_bytes));
     COWL_CO_RETURN_IF_ERROR(co_await file_->Write(offset_bytes, part));
     offset_bytes += part.size();
     length_bytes -= part.size();
@@ -119,7 +130,8 @@ Task<absl::Status> RawDevice::Prefetch(uint64_t offset_bytes, uint64_t length_by
   co_return CheckRange(offset_bytes, length_bytes);
 }
 
-absl::StatusOr<std::vector<MapExtent>> RawDevice::Map(uint64_t offset_bytes, uint64_t length_bytes, size_t) {
+absl::StatusOr<std::vector<MapExtent>> RawDevice::Map(uint64_t offset_bytes, uint64_t length_bytes,
+                                                      size_t) {
   COWL_RETURN_IF_ERROR(CheckRange(offset_bytes, length_bytes));
   if (length_bytes == 0) return std::vector<MapExtent>();
   return std::vector<MapExtent>{{offset_bytes, length_bytes, MapExtent::Type::kData, 1}};

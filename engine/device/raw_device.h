@@ -1,7 +1,8 @@
-// raw_device.h: a disk that is a plain file: a volume. No copy-on-write, no checksums: it gives what its host file gives.
-// Units, threads, errors: as BlockDevice. Ownership: owns the file, which is size_bytes long.
-// Durability: as the file's: what was answered before a Flush began is durable once that has succeeded. After a sync that failed
-// (the kernel marks such pages clean) the disk takes no more writes and says why.
+// raw_device.h: a disk that is a plain file: a volume. No copy-on-write, no checksums: it gives
+// what its host file gives. Units, threads, errors: as BlockDevice. Ownership: owns the file, which
+// is size_bytes long. Durability: as the file's: what was answered before a Flush began is durable
+// once that has succeeded. After a sync that failed (the kernel marks such pages clean) the disk
+// takes no more writes and says why.
 #pragma once
 
 #include <memory>
@@ -19,14 +20,18 @@ class RawDevice : public BlockDevice {
   uint64_t size_bytes() const override { return size_bytes_; }
   bool read_only() const override { return read_only_; }
   Task<absl::Status> Read(uint64_t offset_bytes, std::span<std::byte> into) override;
-  Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from, WriteOptions options) override;
+  Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from,
+                           WriteOptions options) override;
   Task<absl::Status> Flush() override;
   // Gives whole blocks back to the host where its file system can.
-  Task<absl::Status> Discard(uint64_t offset_bytes, uint64_t length_bytes, WriteOptions options) override;
-  Task<absl::Status> WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes, ZeroOptions options) override;
+  Task<absl::Status> Discard(uint64_t offset_bytes, uint64_t length_bytes,
+                             WriteOptions options) override;
+  Task<absl::Status> WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes,
+                                 ZeroOptions options) override;
   Task<absl::Status> Prefetch(uint64_t offset_bytes, uint64_t length_bytes) override;
   // All of it is data: what the host has under it is its own business.
-  absl::StatusOr<std::vector<MapExtent>> Map(uint64_t offset_bytes, uint64_t length_bytes, size_t extents_max) override;
+  absl::StatusOr<std::vector<MapExtent>> Map(uint64_t offset_bytes, uint64_t length_bytes,
+                                             size_t extents_max) override;
 
   // The file is that long by now, or will be cut when nobody is beyond any more.
   void Resize(uint64_t size_bytes) { size_bytes_ = size_bytes; }
@@ -42,7 +47,8 @@ class RawDevice : public BlockDevice {
   const std::unique_ptr<File> file_;
   uint64_t size_bytes_;
   const bool read_only_;
-  // A file system without holes takes a punch and does nothing. Yes once a punch was seen to free space.
+  // A file system without holes takes a punch and does nothing. Yes once a punch was seen to free
+  // space.
   bool punch_is_known_to_work_ = false;
   absl::Status sync_failure_;
 };

@@ -28,11 +28,12 @@ void FinishSumPage(std::span<std::byte> page, uint64_t page_index) {
   StoreLittle(page.data(), Xxh3(page.subspan(kIndexAt)));
 }
 
-absl::Status VerifySumPage(std::span<const std::byte> page, uint64_t page_index, const std::string& path) {
+absl::Status VerifySumPage(std::span<const std::byte> page, uint64_t page_index,
+                           const std::string& path) {
   if (LoadLittle<uint64_t>(page.data()) != Xxh3(page.subspan(kIndexAt)) ||
       LoadLittle<uint64_t>(page.data() + kIndexAt) != page_index) {
-    return DataLoss(absl::StrCat(path, ": checksum page ", page_index, " (of blocks ", page_index * kSumsPerPage,
-                                 " and following) is damaged"));
+    return DataLoss(absl::StrCat(path, ": checksum page ", page_index, " (of blocks ",
+                                 page_index * kSumsPerPage, " and following) is damaged"));
   }
   return absl::OkStatus();
 }

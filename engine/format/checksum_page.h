@@ -1,5 +1,6 @@
-// checksum_page.h: the checksums of 510 consecutive blocks of a data file, in one block that checks itself.
-// A page knows its index, so one that was written to the wrong place is caught. Threads: pure functions. Errors: DataLoss.
+// checksum_page.h: the checksums of 510 consecutive blocks of a data file, in one block that checks
+// itself. A page knows its index, so one that was written to the wrong place is caught. Threads:
+// pure functions. Errors: DataLoss.
 //
 //   0  check u64 (XXH3 of the rest)   8  page index u64   16  510 x XXH3 of a block
 #pragma once
@@ -24,6 +25,7 @@ void StoreSum(std::span<std::byte> page, uint64_t physical_block, uint64_t sum);
 
 // Fills in index and check; to be called when the sums are in place.
 void FinishSumPage(std::span<std::byte> page, uint64_t page_index);
-absl::Status VerifySumPage(std::span<const std::byte> page, uint64_t page_index, const std::string& path);
+absl::Status VerifySumPage(std::span<const std::byte> page, uint64_t page_index,
+                           const std::string& path);
 
 }  // namespace cowl

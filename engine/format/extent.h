@@ -1,5 +1,6 @@
 // extent.h: one run of blocks of a disk and where its content is: 16 bytes, in memory as on disk.
-// Units: blocks. Threads: value type. Errors: IsValid tells whether bytes from disk form an extent; the getters assume it.
+// Units: blocks. Threads: value type. Errors: IsValid tells whether bytes from disk form an extent;
+// the getters assume it.
 //
 //   word 0   bits 63..30 start (34 bits: 64 TiB)    bits 29..0 length - 1 (30 bits: 4 TiB)
 //   word 1   bits 63..62 type (1 data, 2 zero)      bits 61..56 zero
@@ -43,7 +44,8 @@ class Extent {
   bool IsValid() const {
     const uint64_t type = word1_ >> 62;
     const bool reserved_is_zero = (word1_ >> 56 & 0x3f) == 0;
-    return reserved_is_zero && (type == 1 || (type == 2 && physical() == 0)) && end() <= kStartLimit;
+    return reserved_is_zero && (type == 1 || (type == 2 && physical() == 0)) &&
+           end() <= kStartLimit;
   }
   // The part of this extent in [begin, end), which must overlap it.
   Extent Slice(uint64_t begin, uint64_t end_block, uint64_t new_source) const {
@@ -53,7 +55,8 @@ class Extent {
   // True when `next` continues this one, so that both can be one extent.
   bool JoinsWith(const Extent& next) const {
     return end() == next.start() && type() == next.type() && source() == next.source() &&
-           (!is_data() || physical() + length() == next.physical()) && length() + next.length() <= kLengthMax;
+           (!is_data() || physical() + length() == next.physical()) &&
+           length() + next.length() <= kLengthMax;
   }
   bool operator==(const Extent&) const = default;
 

@@ -110,7 +110,8 @@ bool TakePayload(JournalRecord& record, size_t run_count, Reader& reader) {
       if (reader.left() != 16) return false;
       record.chunk.physical = reader.Take();
       record.chunk.blocks = reader.Take();
-      return record.chunk.blocks != 0 && record.chunk.physical < kBlockLimit && record.chunk.blocks < kBlockLimit;
+      return record.chunk.blocks != 0 && record.chunk.physical < kBlockLimit &&
+             record.chunk.blocks < kBlockLimit;
     case JournalRecord::Type::kSeal:
       if (reader.left() != 16) return false;
       record.peer = reader.TakeUuid();
@@ -163,10 +164,12 @@ uint64_t EncodeRecord(const JournalRecord& record, uint64_t secret, std::vector<
   return check;
 }
 
-std::optional<JournalRecord> DecodeRecord(std::span<const std::byte> from, uint64_t secret, size_t* length_bytes) {
+std::optional<JournalRecord> DecodeRecord(std::span<const std::byte> from, uint64_t secret,
+                                          size_t* length_bytes) {
   if (from.size() < JournalRecord::kHeaderBytes) return std::nullopt;
   const size_t length = LoadLittle<uint32_t>(from.data() + 36);
-  if (length < JournalRecord::kHeaderBytes || length % 8 != 0 || length > JournalRecord::kBytesMax || length > from.size()) {
+  if (length < JournalRecord::kHeaderBytes || length % 8 != 0 ||
+      length > JournalRecord::kBytesMax || length > from.size()) {
     return std::nullopt;
   }
   JournalRecord record;

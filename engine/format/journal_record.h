@@ -1,11 +1,13 @@
-// journal_record.h: the records of an overlay's journal: what a write, a zeroed range and the turns of a journal's life look like.
-// A record proves itself: its check is keyed with the file's secret (guests choose data, so data must never pass for a record) and
-// covers order, incarnation and the check of the record before it, so nothing stale ever fits on.
-// Units: blocks. Threads: pure functions. Errors: DecodeRecord says nullopt for whatever is not a whole, valid record.
+// journal_record.h: the records of an overlay's journal: what a write, a zeroed range and the turns
+// of a journal's life look like. A record proves itself: its check is keyed with the file's secret
+// (guests choose data, so data must never pass for a record) and covers order, incarnation and the
+// check of the record before it, so nothing stale ever fits on. Units: blocks. Threads: pure
+// functions. Errors: DecodeRecord says nullopt for whatever is not a whole, valid record.
 //
-//    0 check u64 (XXH3 of the rest, seeded with the secret)   8 previous record's check u64   16 order u64
-//   24 durable order u64   32 incarnation u32   36 length in bytes u32 (a multiple of 8)   40 type u16   42 zero u16
-//   44 runs u32            48 payload
+//    0 check u64 (XXH3 of the rest, seeded with the secret)   8 previous record's check u64   16
+//    order u64
+//   24 durable order u64   32 incarnation u32   36 length in bytes u32 (a multiple of 8)   40 type
+//   u16   42 zero u16 44 runs u32            48 payload
 #pragma once
 
 #include <cstdint>
@@ -30,11 +32,13 @@ struct JournalRecord {
     kZero = 2,      // start, blocks
     kLink = 3,      // the journal goes on in another chunk: physical, blocks
     kSeal = 4,      // this overlay ends here: peer is its successor
-    kContinue = 5,  // first record of a successor: peer is the overlay it follows; peer_order, peer_check name that one's seal
+    kContinue = 5,  // first record of a successor: peer is the overlay it follows; peer_order,
+                    // peer_check name that one's seal
     kMark = 6,      // says nothing but its durable order; padded to stand in sectors of its own
   };
   static constexpr size_t kHeaderBytes = 48;
-  static constexpr uint64_t kBlocksMax = 256;  // of one kWrite: larger requests take several records
+  static constexpr uint64_t kBlocksMax =
+      256;  // of one kWrite: larger requests take several records
   static constexpr size_t kBytesMax = kHeaderBytes + 8 + 16 * kBlocksMax;
   static constexpr size_t kMarkPaddingBytes = 512;
   static constexpr size_t kLinkBytes = kHeaderBytes + 16;
@@ -59,10 +63,13 @@ struct JournalRecord {
 // How long the record is on disk.
 size_t EncodedBytes(const JournalRecord& record);
 
-// Appends the record to `out` and returns its check. REQUIRES: a kWrite has 1 to kBlocksMax blocks, each with a sum.
+// Appends the record to `out` and returns its check. REQUIRES: a kWrite has 1 to kBlocksMax blocks,
+// each with a sum.
 uint64_t EncodeRecord(const JournalRecord& record, uint64_t secret, std::vector<std::byte>& out);
 
-// The record at the start of `from`; *length_bytes is then its length. Says nothing about whether it follows another.
-std::optional<JournalRecord> DecodeRecord(std::span<const std::byte> from, uint64_t secret, size_t* length_bytes);
+// The record at the start of `from`; *length_bytes is then its length. Says nothing about whether
+// it follows another.
+std::optional<JournalRecord> DecodeRecord(std::span<const std::byte> from, uint64_t secret,
+                                          size_t* length_bytes);
 
 }  // namespace cowl

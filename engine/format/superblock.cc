@@ -17,7 +17,8 @@ namespace {
 constexpr char kMagic[8] = {'C', 'O', 'W', 'L', 'D', 'A', 'T', 'A'};
 constexpr uint32_t kVersion = 1;
 constexpr uint32_t kFlagClean = 1;
-// Feature bits this version knows, in three classes: refuse the file, ignore the bit, clear the bit on writing.
+// Feature bits this version knows, in three classes: refuse the file, ignore the bit, clear the bit
+// on writing.
 constexpr uint64_t kKnownRefuse = 0;
 // More entries than blocks of the largest disk make no sense in any section.
 constexpr uint64_t kSectionEntriesMax = 1ull << 34;
@@ -50,7 +51,8 @@ struct DiskSuperblock {
   char created_by[Superblock::kCreatedByBytesMax];
   uint8_t zero[kSectorBytes - 466];
 };
-// One sector, which the disk writes whole or not at all: a superblock is never torn, so one that fails its check was damaged.
+// One sector, which the disk writes whole or not at all: a superblock is never torn, so one that
+// fails its check was damaged.
 static_assert(sizeof(DiskSuperblock) == kSectorBytes);
 static_assert(offsetof(DiskSuperblock, version) == 16);
 static_assert(offsetof(DiskSuperblock, id) == 48);
@@ -65,9 +67,12 @@ constexpr size_t kZeroFrom = offsetof(DiskSuperblock, zero);
 DiskSection ToDisk(const Section& s) { return {s.block, s.blocks, s.entries, s.check}; }
 Section FromDisk(const DiskSection& s) { return {s.block, s.blocks, s.entries, s.check}; }
 
-absl::Status CheckSection(const Section& section, uint64_t entry_bytes, const char* what, const std::string& path) {
-  const bool fits = section.entries <= kSectionEntriesMax && BlocksCeil(section.entries * entry_bytes) == section.blocks;
-  const bool placed = section.blocks == 0 ? section.block == 0 : section.block >= Superblock::kFirstFreeBlock;
+absl::Status CheckSection(const Section& section, uint64_t entry_bytes, const char* what,
+                          const std::string& path) {
+  const bool fits = section.entries <= kSectionEntriesMax &&
+                    BlocksCeil(section.entries * entry_bytes) == section.blocks;
+  const bool placed =
+      section.blocks == 0 ? section.block == 0 : section.block >= Superblock::kFirstFreeBlock;
   const bool in_range = section.block < kBlockLimit && section.blocks < kBlockLimit - section.block;
   if (fits && placed && in_range) return absl::OkStatus();
   return DataLoss(absl::StrCat(path, ": superblock: the ", what, " section is malformed"));
@@ -77,13 +82,16 @@ absl::Status Validate(const Superblock& superblock, const std::string& path) {
   COWL_RETURN_IF_ERROR(CheckSection(superblock.map, 16, "map", path));
   COWL_RETURN_IF_ERROR(CheckSection(superblock.sum_pages, 8, "checksum page", path));
   COWL_RETURN_IF_ERROR(CheckSection(superblock.files, 16, "data file", path));
-  const bool size_ok = superblock.size_bytes >= kDeviceBytesMin && superblock.size_bytes <= kDeviceBytesMax &&
+  const bool size_ok = superblock.size_bytes >= kDeviceBytesMin &&
+                       superblock.size_bytes <= kDeviceBytesMax &&
                        superblock.size_bytes % kSectorBytes == 0;
-  const bool has_journal = superblock.journal_block >= Superblock::kFirstFreeBlock && superblock.journal_blocks != 0;
+  const bool has_journal =
+      superblock.journal_block >= Superblock::kFirstFreeBlock && superblock.journal_blocks != 0;
   const bool no_journal = superblock.journal_block == 0 && superblock.journal_blocks == 0;
   const bool journal_ok = (has_journal || no_journal) && superblock.journal_block < kBlockLimit &&
                           superblock.journal_blocks < kBlockLimit - superblock.journal_block;
-  if (size_ok && journal_ok && !superblock.id.IsNil() && superblock.generation != 0) return absl::OkStatus();
+  if (size_ok && journal_ok && !superblock.id.IsNil() && superblock.generation != 0)
+    return absl::OkStatus();
   return DataLoss(absl::StrCat(path, ": superblock: a field is out of its range"));
 }
 
@@ -107,7 +115,8 @@ Superblock ToHost(const DiskSuperblock& disk) {
   host.journal_blocks = disk.journal_blocks;
   host.journal_check = disk.journal_check;
   host.resume_order = disk.resume_order;
-  host.created_by.assign(disk.created_by, std::min<size_t>(disk.created_by_bytes, Superblock::kCreatedByBytesMax));
+  host.created_by.assign(disk.created_by,
+                         std::min<size_t>(disk.created_by_bytes, Superblock::kCreatedByBytesMax));
   return host;
 }
 
@@ -141,10 +150,12 @@ void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into) {
   std::memcpy(disk.created_by, superblock.created_by.data(), superblock.created_by.size());
   std::memset(into.data(), 0, into.size());
   std::memcpy(into.data(), &disk, sizeof(disk));
-  StoreLittle(into.data() + offsetof(DiskSuperblock, check), Xxh3(into.subspan(kCheckedFrom, kSectorBytes - kCheckedFrom)));
+  StoreLittle(into.data() + offsetof(DiskSuperblock, check),
+              Xxh3(into.subspan(kCheckedFrom, kSectorBytes - kCheckedFrom)));
 }
 
-absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from, const std::string& path) {
+absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from,
+                                            const std::string& path) {
   COWL_CHECK(from.size() == kBlockBytes);
   DiskSuperblock disk;
   std::memcpy(&disk, from.data(), sizeof(disk));
@@ -155,12 +166,13 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from, con
     return DataLoss(absl::StrCat(path, ": superblock: checksum mismatch"));
   }
   if (disk.version != kVersion || (disk.features_refuse & ~kKnownRefuse) != 0) {
-    return FailedPrecondition(absl::StrCat(path, ": format version ", disk.version, " with features ",
-                                           disk.features_refuse, " needs a newer cowl"));
+    return FailedPrecondition(absl::StrCat(path, ": format version ", disk.version,
+                                           " with features ", disk.features_refuse,
+                                           " needs a newer cowl"));
   }
   const bool kind_ok = disk.kind == 1 || disk.kind == 2;
-  if (!kind_ok || (disk.flags & ~kFlagClean) != 0 || disk.created_by_bytes > Superblock::kCreatedByBytesMax ||
-      !IsZero(from.subspan(kZeroFrom))) {
+  if (!kind_ok || (disk.flags & ~kFlagClean) != 0 ||
+      disk.created_by_bytes > Superblock::kCreatedByBytesMax || !IsZero(from.subspan(kZeroFrom))) {
     return DataLoss(absl::StrCat(path, ": superblock: a field that must be zero or known is not"));
   }
   Superblock host = ToHost(disk);
@@ -168,7 +180,8 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from, con
   return host;
 }
 
-absl::StatusOr<Superblock> ChooseSuperblock(std::span<const std::byte> from, const std::string& path) {
+absl::StatusOr<Superblock> ChooseSuperblock(std::span<const std::byte> from,
+                                            const std::string& path) {
   COWL_CHECK(from.size() == 2 * kBlockBytes);
   std::optional<Superblock> newest;
   int empty_slots = 0;
@@ -180,11 +193,14 @@ absl::StatusOr<Superblock> ChooseSuperblock(std::span<const std::byte> from, con
     }
     absl::StatusOr<Superblock> superblock = DecodeSuperblock(block, path);
     if (!superblock.ok()) return superblock.status();
-    if (Superblock::SlotOf(superblock->generation) != slot) return DataLoss(path + ": superblock: in the wrong place");
-    if (newest && newest->id != superblock->id) return DataLoss(path + ": superblock: the two are of different files");
+    if (Superblock::SlotOf(superblock->generation) != slot)
+      return DataLoss(path + ": superblock: in the wrong place");
+    if (newest && newest->id != superblock->id)
+      return DataLoss(path + ": superblock: the two are of different files");
     if (!newest || newest->generation < superblock->generation) newest = *std::move(superblock);
   }
-  // Both are written when the file is made: what stood in an empty one was lost, and might have been the newer.
+  // Both are written when the file is made: what stood in an empty one was lost, and might have
+  // been the newer.
   if (newest && empty_slots != 0) return DataLoss(path + ": superblock: one of the two is gone");
   if (newest) return *std::move(newest);
   return DataLoss(path + ": has no superblock: its writing was interrupted");

@@ -1,8 +1,10 @@
-// superblock.h: the first two blocks of every data file, layers' and overlays': which of them is valid and newest says all else.
-// Units: blocks of the file unless named. Threads: pure functions. Errors: DataLoss for what a crash or a flipped bit leaves,
-// FailedPrecondition for files of a newer format. Durability: all that counts stands in one sector, which the disk writes whole or
-// not at all; the writer alternates between blocks 0 and 1 (SlotOf), and syncs before it writes the next generation. So a
-// superblock that fails its check is never a crash's doing. Byte table: docs/format.md.
+// superblock.h: the first two blocks of every data file, layers' and overlays': which of them is
+// valid and newest says all else. Units: blocks of the file unless named. Threads: pure functions.
+// Errors: DataLoss for what a crash or a flipped bit leaves, FailedPrecondition for files of a
+// newer format. Durability: all that counts stands in one sector, which the disk writes whole or
+// not at all; the writer alternates between blocks 0 and 1 (SlotOf), and syncs before it writes the
+// next generation. So a superblock that fails its check is never a crash's doing. Byte table:
+// docs/format.md.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +21,8 @@ namespace cowl {
 
 enum class DataFileKind : uint32_t { kLayer = 1, kOverlay = 2 };
 
-// A run of whole blocks that holds an array, and the XXH3 of the array's bytes. No entries: no blocks.
+// A run of whole blocks that holds an array, and the XXH3 of the array's bytes. No entries: no
+// blocks.
 struct Section {
   uint64_t block = 0;
   uint64_t blocks = 0;
@@ -44,12 +47,13 @@ struct Superblock {
   uint64_t checkpoint_order = 0;  // the map holds every record up to this one
   uint64_t stored_blocks = 0;     // data blocks the map names
   Section map;                    // of Extent
-  Section sum_pages;              // of uint64: the block of each checksum page, 0 where there is none
-  Section files;                  // of Uuid: data files the map names by source 1, 2, ...; source 0 is this file
-  uint64_t journal_block = 0;     // first chunk; 0: no journal
+  Section sum_pages;  // of uint64: the block of each checksum page, 0 where there is none
+  Section files;  // of Uuid: data files the map names by source 1, 2, ...; source 0 is this file
+  uint64_t journal_block = 0;  // first chunk; 0: no journal
   uint64_t journal_blocks = 0;
-  uint64_t journal_check = 0;     // what the first record must name as its predecessor's check
-  uint64_t resume_order = 0;      // durable up to here; records above it carry this incarnation, others are a stale tail
+  uint64_t journal_check = 0;  // what the first record must name as its predecessor's check
+  uint64_t resume_order =
+      0;  // durable up to here; records above it carry this incarnation, others are a stale tail
   std::string created_by;
 
   bool operator==(const Superblock&) const = default;
@@ -61,10 +65,12 @@ struct Superblock {
 void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into);
 
 // `from` is one block. `path` names the file in errors.
-absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from, const std::string& path);
+absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from,
+                                            const std::string& path);
 
-// The newer of the two. `from` is the file's first two blocks; one that is all zero was not written yet, one that is damaged is an
-// error: it may have been the newer one.
-absl::StatusOr<Superblock> ChooseSuperblock(std::span<const std::byte> from, const std::string& path);
+// The newer of the two. `from` is the file's first two blocks; one that is all zero was not written
+// yet, one that is damaged is an error: it may have been the newer one.
+absl::StatusOr<Superblock> ChooseSuperblock(std::span<const std::byte> from,
+                                            const std::string& path);
 
 }  // namespace cowl

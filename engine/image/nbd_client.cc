@@ -42,10 +42,9 @@ absl::Status LibnbdClient::Failed(const std::string& what) const {
                    said.empty() ? (error == nullptr ? "no reason given" : error) : said));
 }
 
-absl::StatusOr<std::unique_ptr<LibnbdClient>> LibnbdClient::Connect(UniqueFd socket,
-                                                              const std::string& name,
-                                                              std::function<std::string()> said,
-                                                              const Progress& progress) {
+absl::StatusOr<std::unique_ptr<LibnbdClient>> LibnbdClient::Connect(
+    UniqueFd socket, const std::string& name, std::function<std::string()> said,
+    const Progress& progress) {
   std::unique_ptr<LibnbdClient> client(new LibnbdClient(name, std::move(said), progress));
   COWL_RETURN_IF_ERROR(client->Handshake(std::move(socket)));
   return client;

@@ -25,9 +25,9 @@ class LibnbdClient {
   // `socket` is connected to a server whose default export is the disk. `name` and `said` (what the
   // server printed) are for messages; `progress` may be empty.
   static absl::StatusOr<std::unique_ptr<LibnbdClient>> Connect(UniqueFd socket,
-                                                            const std::string& name,
-                                                            std::function<std::string()> said,
-                                                            const Progress& progress);
+                                                               const std::string& name,
+                                                               std::function<std::string()> said,
+                                                               const Progress& progress);
 
   uint64_t size_bytes() const { return size_bytes_; }
   absl::Status Read(uint64_t offset_bytes, std::span<std::byte> into);

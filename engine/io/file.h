@@ -1,9 +1,10 @@
 // file.h: the seam through which every byte to and from the store's disk passes.
-// Units: bytes, any alignment. Ownership: the caller owns buffers and keeps them until the await returns; a File must outlive
-// its requests. Threads: a File belongs to the loop it was opened on.
-// Errors: absl::Status with operation, offset and path. Short I/O is resumed inside; a read that meets the end of the file is an
-// error (OutOfRange), never fewer bytes.
-// Durability: nothing is durable before Sync returns OK; after a Sync that failed, nothing it covered may be called durable.
+// Units: bytes, any alignment. Ownership: the caller owns buffers and keeps them until the await
+// returns; a File must outlive its requests. Threads: a File belongs to the loop it was opened on.
+// Errors: absl::Status with operation, offset and path. Short I/O is resumed inside; a read that
+// meets the end of the file is an error (OutOfRange), never fewer bytes. Durability: nothing is
+// durable before Sync returns OK; after a Sync that failed, nothing it covered may be called
+// durable.
 #pragma once
 
 #include <sys/uio.h>
@@ -22,9 +23,9 @@
 namespace cowl {
 
 // One operation on a file, living in the frame of the coroutine that awaits it.
-// The completion contract: Start either completes the request at once (status set, returns true) or keeps the pointer, returns
-// false, and later, on the loop's thread, sets status and resumes waiter exactly once. There is no cancellation; a loop
-// that ends drains first.
+// The completion contract: Start either completes the request at once (status set, returns true) or
+// keeps the pointer, returns false, and later, on the loop's thread, sets status and resumes waiter
+// exactly once. There is no cancellation; a loop that ends drains first.
 struct IoRequest {
   enum class Op : uint8_t { kRead, kWrite, kSync, kAllocate, kPunchHole, kTruncate };
 
@@ -43,7 +44,8 @@ class File {
     Awaiter(File& file, IoRequest::Op op, uint64_t offset_bytes, uint64_t length_bytes)
         : file_(file), request_{op, offset_bytes, length_bytes, {}, {}, {}} {}
     Awaiter(File& file, IoRequest::Op op, uint64_t offset_bytes, void* data, size_t size)
-        : file_(file), single_{data, size}, is_single_(true), request_{op, offset_bytes, 0, {}, {}, {}} {}
+        : file_(file), single_{data, size}, is_single_(true), request_{op, offset_bytes, 0,
+                                                                       {}, {},           {}} {}
     Awaiter(File& file, IoRequest::Op op, uint64_t offset_bytes, std::span<const iovec> buffers)
         : file_(file), request_{op, offset_bytes, 0, buffers, {}, {}} {}
     Awaiter(const Awaiter&) = delete;
@@ -73,20 +75,21 @@ class File {
     return {*this, IoRequest::Op::kRead, offset_bytes, into};
   }
   Awaiter Write(uint64_t offset_bytes, std::span<const std::byte> from) {
-    return {*this, IoRequest::Op::kWrite, offset_bytes, const_cast<std::byte*>(from.data()), from.size()};
+    return {*this, IoRequest::Op::kWrite, offset_bytes, const_cast<std::byte*>(from.data()),
+            from.size()};
   }
   Awaiter WriteVector(uint64_t offset_bytes, std::span<const iovec> from) {
     return {*this, IoRequest::Op::kWrite, offset_bytes, from};
   }
   // Data and what is needed to read it (fdatasync).
   Awaiter Sync() { return {*this, IoRequest::Op::kSync, 0, 0}; }
-  // Reserves disk space for a range and makes the file that long. ResourceExhausted when the disk is full. A file system
-  // that cannot reserve just makes the file longer.
+  // Reserves disk space for a range and makes the file that long. ResourceExhausted when the disk
+  // is full. A file system that cannot reserve just makes the file longer.
   Awaiter Allocate(uint64_t offset_bytes, uint64_t length_bytes) {
     return {*this, IoRequest::Op::kAllocate, offset_bytes, length_bytes};
   }
-  // Gives the range's space back; it reads as zeros afterwards. A file system without holes: zeros are NOT written, the call
-  // succeeds and frees nothing.
+  // Gives the range's space back; it reads as zeros afterwards. A file system without holes: zeros
+  // are NOT written, the call succeeds and frees nothing.
   Awaiter PunchHole(uint64_t offset_bytes, uint64_t length_bytes) {
     return {*this, IoRequest::Op::kPunchHole, offset_bytes, length_bytes};
   }
@@ -96,7 +99,8 @@ class File {
   virtual absl::StatusOr<uint64_t> DiskBytes() const = 0;
   const std::string& path() const { return path_; }
 
-  // Starts a request under the contract at IoRequest. For the awaiter and for decorators (tests/support).
+  // Starts a request under the contract at IoRequest. For the awaiter and for decorators
+  // (tests/support).
   virtual bool Start(IoRequest& request) = 0;
 
  protected:
@@ -108,8 +112,9 @@ class File {
 
 enum class OpenMode { kRead, kReadWrite, kCreate /* read-write; the name must be new */ };
 
-// The directory a store lives in, as one loop sees it. Names are relative ("layers/x.cowl"). These calls block; they belong to
-// control work, not to the I/O path. Remove and Create are durable once SyncDirectory of their folder has returned.
+// The directory a store lives in, as one loop sees it. Names are relative ("layers/x.cowl"). These
+// calls block; they belong to control work, not to the I/O path. Remove and Create are durable once
+// SyncDirectory of their folder has returned.
 class Storage {
  public:
   virtual ~Storage() = default;

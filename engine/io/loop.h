@@ -1,7 +1,8 @@
-// loop.h: the event loop of one thread: where coroutines run, and where the completions of files and sockets arrive.
-// Threads: a loop belongs to the thread that runs it. Post may be called from any thread; all else only on the loop.
-// Ownership: files and sockets opened on a loop must be gone before it is.
-// Implementations: UringLoop (the product), SyncLoop (plain system calls: --io sync), InlineLoop (tests; nothing suspends).
+// loop.h: the event loop of one thread: where coroutines run, and where the completions of files
+// and sockets arrive. Threads: a loop belongs to the thread that runs it. Post may be called from
+// any thread; all else only on the loop. Ownership: files and sockets opened on a loop must be gone
+// before it is. Implementations: UringLoop (the product), SyncLoop (plain system calls: --io sync),
+// InlineLoop (tests; nothing suspends).
 #pragma once
 
 #include <chrono>
@@ -29,7 +30,8 @@ class Loop {
   // Resumes `waiter` on the loop once `delay` has passed.
   virtual void ResumeAfter(std::chrono::nanoseconds delay, std::coroutine_handle<> waiter) = 0;
 
-  // Runs `work` on a helper thread, then resumes `waiter` on the loop. For work that computes long or blocks.
+  // Runs `work` on a helper thread, then resumes `waiter` on the loop. For work that computes long
+  // or blocks.
   virtual void RunAside(std::function<void()> work, std::coroutine_handle<> waiter) = 0;
 
   // Starts `task` on the loop; from another thread by Post.
@@ -46,8 +48,8 @@ struct SleepAwaiter {
 };
 inline SleepAwaiter Sleep(Loop& loop, std::chrono::nanoseconds delay) { return {loop, delay}; }
 
-// co_await Offload(loop, [&] { ... }): runs the function on a helper thread; the coroutine goes on on the loop afterwards.
-// What the function touches must be left alone by the loop meanwhile.
+// co_await Offload(loop, [&] { ... }): runs the function on a helper thread; the coroutine goes on
+// on the loop afterwards. What the function touches must be left alone by the loop meanwhile.
 struct OffloadAwaiter {
   Loop& loop;
   std::function<void()> work;
@@ -70,8 +72,8 @@ struct SwitchAwaiter {
 };
 inline SwitchAwaiter SwitchTo(Loop& loop) { return {loop}; }
 
-// Tasks on one loop wait here for another to say go on. Threads: one loop. Wakes in the order of waiting; a woken task runs at
-// once, inside the call that woke it.
+// Tasks on one loop wait here for another to say go on. Threads: one loop. Wakes in the order of
+// waiting; a woken task runs at once, inside the call that woke it.
 class WaitQueue {
  public:
   struct Awaiter {
@@ -101,8 +103,8 @@ class WaitQueue {
   Awaiter** tail_ = &head_;
 };
 
-// Blocks the calling thread until `task` has run to its end on `loop`. Not from the loop's own thread, except where nothing in
-// the task suspends (InlineLoop).
+// Blocks the calling thread until `task` has run to its end on `loop`. Not from the loop's own
+// thread, except where nothing in the task suspends (InlineLoop).
 template <typename T>
 T RunOn(Loop& loop, Task<T> task) {
   if (loop.OnLoop()) return RunInline(std::move(task));
@@ -115,7 +117,8 @@ T RunOn(Loop& loop, Task<T> task) {
     static Task<void> Run(Task<T> task, Shared* shared) {
       std::optional<T> result;
       {
-        // The frame goes, with all that it was given, before the caller is told: it may end what that refers to.
+        // The frame goes, with all that it was given, before the caller is told: it may end what
+        // that refers to.
         Task<T> running = std::move(task);
         result.emplace(co_await running);
       }
@@ -130,8 +133,8 @@ T RunOn(Loop& loop, Task<T> task) {
   return *std::move(shared.result);
 }
 
-// A loop without a thread: the caller's. Post and Offload run at once, sleeps never end (a task that sleeps is a test's mistake
-// unless it asks for that: `sleepers` counts them).
+// A loop without a thread: the caller's. Post and Offload run at once, sleeps never end (a task
+// that sleeps is a test's mistake unless it asks for that: `sleepers` counts them).
 class InlineLoop : public Loop {
  public:
   ~InlineLoop() override;

@@ -19,7 +19,9 @@ class MemoryFile : public File {
       : File(std::move(path)), content_(std::move(content)), is_writable_(is_writable) {}
 
   absl::StatusOr<uint64_t> SizeBytes() const override { return content_->size_bytes; }
-  absl::StatusOr<uint64_t> DiskBytes() const override { return content_->pages.size() * kBlockBytes; }
+  absl::StatusOr<uint64_t> DiskBytes() const override {
+    return content_->pages.size() * kBlockBytes;
+  }
 
   bool Start(IoRequest& request) override {
     request.status = Execute(request);
@@ -34,10 +36,12 @@ class MemoryFile : public File {
     for (const iovec& part : request.buffers) length += part.iov_len;
     const bool is_read = request.op == IoRequest::Op::kRead;
     if (request.offset_bytes > kFileBytesMax || length > kFileBytesMax - request.offset_bytes) {
-      if (is_read) return absl::OutOfRangeError(absl::StrCat("read ", path(), ": no file is that long"));
+      if (is_read)
+        return absl::OutOfRangeError(absl::StrCat("read ", path(), ": no file is that long"));
       return ErrnoStatus(EFBIG, "write", path());
     }
-    if (!is_writable_ && !is_read && request.op != IoRequest::Op::kSync) return ErrnoStatus(EBADF, "write", path());
+    if (!is_writable_ && !is_read && request.op != IoRequest::Op::kSync)
+      return ErrnoStatus(EBADF, "write", path());
     return absl::OkStatus();
   }
 
@@ -47,15 +51,16 @@ class MemoryFile : public File {
     switch (request.op) {
       case IoRequest::Op::kRead:
         for (const iovec& part : request.buffers) {
-          const absl::Status status =
-              ReadContent(*content_, offset, {static_cast<std::byte*>(part.iov_base), part.iov_len});
+          const absl::Status status = ReadContent(
+              *content_, offset, {static_cast<std::byte*>(part.iov_base), part.iov_len});
           if (!status.ok()) return Annotate(status, path());
           offset += part.iov_len;
         }
         return absl::OkStatus();
       case IoRequest::Op::kWrite:
         for (const iovec& part : request.buffers) {
-          WriteContent(*content_, offset, {static_cast<const std::byte*>(part.iov_base), part.iov_len});
+          WriteContent(*content_, offset,
+                       {static_cast<const std::byte*>(part.iov_base), part.iov_len});
           offset += part.iov_len;
         }
         return absl::OkStatus();
@@ -135,7 +140,8 @@ void PunchContent(MemoryStorage::Content& content, uint64_t offset_bytes, uint64
 }
 
 void TruncateContent(MemoryStorage::Content& content, uint64_t size_bytes) {
-  if (size_bytes < content.size_bytes) PunchContent(content, size_bytes, content.size_bytes - size_bytes);
+  if (size_bytes < content.size_bytes)
+    PunchContent(content, size_bytes, content.size_bytes - size_bytes);
   content.pages.erase(content.pages.lower_bound(BlocksCeil(size_bytes)), content.pages.end());
   content.size_bytes = size_bytes;
 }
@@ -143,7 +149,8 @@ void TruncateContent(MemoryStorage::Content& content, uint64_t size_bytes) {
 absl::StatusOr<std::unique_ptr<File>> MemoryStorage::Open(const std::string& name, OpenMode mode) {
   auto found = files_->find(name);
   if (mode == OpenMode::kCreate) {
-    if (found != files_->end()) return AlreadyExists(absl::StrCat("create ", name, ": it is there already"));
+    if (found != files_->end())
+      return AlreadyExists(absl::StrCat("create ", name, ": it is there already"));
     found = files_->emplace(name, std::make_shared<Content>()).first;
   }
   if (found == files_->end()) return NotFound(absl::StrCat("open ", name, ": no such file"));
@@ -174,7 +181,8 @@ absl::StatusOr<std::vector<std::string>> MemoryStorage::List(const std::string& 
 
 MemoryStorage MemoryStorage::Clone() const {
   MemoryStorage clone;
-  for (const auto& [name, content] : *files_) clone.files_->emplace(name, std::make_shared<Content>(*content));
+  for (const auto& [name, content] : *files_)
+    clone.files_->emplace(name, std::make_shared<Content>(*content));
   return clone;
 }
 

@@ -1,4 +1,5 @@
-// memory_storage.h: files that live in memory and complete every request at once: tests run whole engines on them.
+// memory_storage.h: files that live in memory and complete every request at once: tests run whole
+// engines on them.
 #pragma once
 
 #include <map>
@@ -36,8 +37,10 @@ class MemoryStorage : public Storage {
 };
 
 // What the files of MemoryStorage do with a Content.
-absl::Status ReadContent(const MemoryStorage::Content& content, uint64_t offset_bytes, std::span<std::byte> into);
-void WriteContent(MemoryStorage::Content& content, uint64_t offset_bytes, std::span<const std::byte> from);
+absl::Status ReadContent(const MemoryStorage::Content& content, uint64_t offset_bytes,
+                         std::span<std::byte> into);
+void WriteContent(MemoryStorage::Content& content, uint64_t offset_bytes,
+                  std::span<const std::byte> from);
 void PunchContent(MemoryStorage::Content& content, uint64_t offset_bytes, uint64_t length_bytes);
 void TruncateContent(MemoryStorage::Content& content, uint64_t size_bytes);
 

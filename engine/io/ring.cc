@@ -159,7 +159,8 @@ Ring::~Ring() {
 
 void Ring::Enable() {
   // As io_uring_enable_rings does, which liburing 2.3 declares but does not export.
-  const long result = ::syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  const long result =
+      ::syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
   COWL_CHECK(result == 0);
   io_uring_register_ring_fd(&ring_);  // spares a look-up per system call; older kernels go without
 }

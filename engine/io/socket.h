@@ -1,6 +1,6 @@
 // socket.h: byte streams and listeners on a loop.
-// Threads: a Stream belongs to one loop at a time; Detach/attach moves it to another. Ownership: as File.
-// Errors: absl::Status; the peer's orderly end is a Receive of 0 bytes.
+// Threads: a Stream belongs to one loop at a time; Detach/attach moves it to another. Ownership: as
+// File. Errors: absl::Status; the peer's orderly end is a Receive of 0 bytes.
 #pragma once
 
 #include <cstdint>
@@ -23,17 +23,19 @@ class Stream {
   virtual Task<absl::StatusOr<size_t>> Receive(std::span<std::byte> into) = 0;
   // All bytes of all buffers, in order. One Send at a time.
   virtual Task<absl::Status> Send(std::span<const iovec> buffers) = 0;
-  // Makes pending and later Receives and Sends end soon, with Cancelled. Any task on the loop; resumes nobody inside the call.
+  // Makes pending and later Receives and Sends end soon, with Cancelled. Any task on the loop;
+  // resumes nobody inside the call.
   virtual void Shutdown() = 0;
-  // Takes the descriptor out, to be wrapped on another loop. Nothing may be pending. Not valid for a pair, which stays.
+  // Takes the descriptor out, to be wrapped on another loop. Nothing may be pending. Not valid for
+  // a pair, which stays.
   virtual UniqueFd Detach() = 0;
 };
 
 class Listener {
  public:
   virtual ~Listener() = default;
-  // The next connection, one Accept at a time; Cancelled after Close. ResourceExhausted (no descriptor left) passes: wait
-  // a moment and try again.
+  // The next connection, one Accept at a time; Cancelled after Close. ResourceExhausted (no
+  // descriptor left) passes: wait a moment and try again.
   virtual Task<absl::StatusOr<UniqueFd>> Accept() = 0;
   virtual void Close() = 0;
 };
@@ -41,9 +43,10 @@ class Listener {
 // What a loop with a thread offers besides Loop: it opens things that complete on it.
 class IoLoop : public Loop {
  public:
-  // Runs on the calling thread until Stop, once in its life. Then it drains: every stream and listener is shut down, every sleeper
-  // woken once, and it goes on until no request, posted work or helper is under way. A task that sleeps or waits in a queue
-  // beyond that is abandoned: end your tasks before you stop their loop.
+  // Runs on the calling thread until Stop, once in its life. Then it drains: every stream and
+  // listener is shut down, every sleeper woken once, and it goes on until no request, posted work
+  // or helper is under way. A task that sleeps or waits in a queue beyond that is abandoned: end
+  // your tasks before you stop their loop.
   virtual void Run() = 0;
   virtual void Stop() = 0;  // any thread
   virtual std::unique_ptr<Stream> WrapStream(UniqueFd fd) = 0;
@@ -56,7 +59,8 @@ class IoLoop : public Loop {
 
 enum class IoBackend { kUring, kSync };
 
-// A new loop, not running yet. Unavailable names what the kernel lacks or forbids, and the remedy (--io sync).
+// A new loop, not running yet. Unavailable names what the kernel lacks or forbids, and the remedy
+// (--io sync).
 absl::StatusOr<std::unique_ptr<IoLoop>> MakeIoLoop(IoBackend backend);
 
 }  // namespace cowl

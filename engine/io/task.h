@@ -1,12 +1,14 @@
 // task.h: Task<T>, the coroutine that every operation of the data path is.
 // Lazy: a Task does nothing until it is co_awaited, spawned (loop.h) or driven by RunInline below.
-// Ownership: the Task owns its frame; destroying a Task that is suspended destroys the frame, which is only legal when nothing
-// will resume it. Arguments: a coroutine keeps copies of by-value parameters, and only references to the others, which must
-// outlive it. Threads: a Task runs on the loop it was started on, all of it, unless it awaits Offload.
-// Errors: T is absl::Status or absl::StatusOr; an exception that leaves a Task ends the process.
+// Ownership: the Task owns its frame; destroying a Task that is suspended destroys the frame, which
+// is only legal when nothing will resume it. Arguments: a coroutine keeps copies of by-value
+// parameters, and only references to the others, which must outlive it. Threads: a Task runs on the
+// loop it was started on, all of it, unless it awaits Offload. Errors: T is absl::Status or
+// absl::StatusOr; an exception that leaves a Task ends the process.
 //
-// gcc 12: name temporaries before a co_await (`const Foo foo{...}; co_await Bar(foo);`), and never write a capturing lambda
-// that is itself a coroutine: its captures die with the lambda object. Pass what it needs as parameters.
+// gcc 12: name temporaries before a co_await (`const Foo foo{...}; co_await Bar(foo);`), and never
+// write a capturing lambda that is itself a coroutine: its captures die with the lambda object.
+// Pass what it needs as parameters.
 #pragma once
 
 #include <atomic>
@@ -25,14 +27,15 @@ class [[nodiscard]] Task;
 
 namespace internal {
 
-// An await hands over to the awaited coroutine, and its end back to the waiter, by symmetric transfer: calls that take no stack.
-// gcc makes them so only where it optimises and no sanitizer wants the frame; a long loop of awaits that never suspend would
-// overflow the stack there. Those builds ask after the fact whether the awaited one has ended already.
+// An await hands over to the awaited coroutine, and its end back to the waiter, by symmetric
+// transfer: calls that take no stack. gcc makes them so only where it optimises and no sanitizer
+// wants the frame; a long loop of awaits that never suspend would overflow the stack there. Those
+// builds ask after the fact whether the awaited one has ended already.
 #if defined(__GNUC__) && !defined(__clang__) && \
     (!defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
 #define COWL_TASK_ASKS_AFTERWARDS 1
-// Whoever comes second, the end or the waiter's suspension, resumes the waiter. Atomic: the awaited one may have moved on to
-// another thread meanwhile.
+// Whoever comes second, the end or the waiter's suspension, resumes the waiter. Atomic: the awaited
+// one may have moved on to another thread meanwhile.
 class Handover {
  public:
   bool ComesSecond() noexcept { return first_came_.exchange(true); }
@@ -168,10 +171,12 @@ inline Detached RunDetached(Task<void> task) { co_await task; }
 
 }  // namespace internal
 
-// Starts `task` on the calling thread; it goes on wherever its awaits resume it, and frees itself at its end.
+// Starts `task` on the calling thread; it goes on wherever its awaits resume it, and frees itself
+// at its end.
 inline void StartDetached(Task<void> task) { internal::RunDetached(std::move(task)); }
 
-// Drives a task that completes without ever suspending for an outside event: memory files, inline loops. CHECKs that it did.
+// Drives a task that completes without ever suspending for an outside event: memory files, inline
+// loops. CHECKs that it did.
 template <typename T>
 T RunInline(Task<T> task) {
   std::optional<T> result;

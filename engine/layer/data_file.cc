@@ -17,26 +17,31 @@ absl::Status CheckInFile(const File& file, const Section& section, const char* w
   absl::StatusOr<uint64_t> size = file.SizeBytes();
   if (!size.ok()) return size.status();
   if (BlockOffsetBytes(section.block + section.blocks) <= *size) return absl::OkStatus();
-  return DataLoss(absl::StrCat(file.path(), ": the ", what, " section lies beyond the end of the file: it was truncated"));
+  return DataLoss(absl::StrCat(file.path(), ": the ", what,
+                               " section lies beyond the end of the file: it was truncated"));
 }
 
 template <typename T>
-Task<absl::StatusOr<std::vector<T>>> ReadArray(File& file, const Section section, const char* what) {
+Task<absl::StatusOr<std::vector<T>>> ReadArray(File& file, const Section section,
+                                               const char* what) {
   // Before memory is taken for it: a damaged count must not ask for terabytes.
   COWL_CO_RETURN_IF_ERROR(CheckInFile(file, section, what));
   std::vector<T> entries(section.entries);
-  COWL_CO_RETURN_IF_ERROR(co_await ReadSection(file, section, std::as_writable_bytes(std::span(entries)), what));
+  COWL_CO_RETURN_IF_ERROR(
+      co_await ReadSection(file, section, std::as_writable_bytes(std::span(entries)), what));
   co_return entries;
 }
 
 }  // namespace
 
-Task<absl::Status> ReadSection(File& file, const Section& section, std::span<std::byte> into, const char* what) {
+Task<absl::Status> ReadSection(File& file, const Section& section, std::span<std::byte> into,
+                               const char* what) {
   if (section.entries == 0) co_return absl::OkStatus();
   COWL_CO_RETURN_IF_ERROR(CheckInFile(file, section, what));
   COWL_CO_RETURN_IF_ERROR(co_await file.Read(BlockOffsetBytes(section.block), into));
   if (Xxh3(into) != section.check) {
-    co_return DataLoss(absl::StrCat(file.path(), ": the ", what, " section at block ", section.block, " fails its checksum"));
+    co_return DataLoss(absl::StrCat(file.path(), ": the ", what, " section at block ",
+                                    section.block, " fails its checksum"));
   }
   co_return absl::OkStatus();
 }
@@ -46,7 +51,8 @@ Task<absl::StatusOr<Superblock>> ReadSuperblock(File& file) {
   absl::StatusOr<uint64_t> size = file.SizeBytes();
   if (!size.ok()) co_return size.status();
   if (*size < blocks.size()) {
-    co_return DataLoss(absl::StrCat(file.path(), ": ", *size, " bytes are too few for a cowl data file: it was truncated"));
+    co_return DataLoss(absl::StrCat(file.path(), ": ", *size,
+                                    " bytes are too few for a cowl data file: it was truncated"));
   }
   COWL_CO_RETURN_IF_ERROR(co_await file.Read(0, blocks));
   co_return ChooseSuperblock(blocks, file.path());
@@ -54,30 +60,36 @@ Task<absl::StatusOr<Superblock>> ReadSuperblock(File& file) {
 
 Task<absl::StatusOr<FileMap>> ReadFileMap(File& file, const Superblock& superblock) {
   FileMap map;
-  absl::StatusOr<std::vector<Uuid>> files = co_await ReadArray<Uuid>(file, superblock.files, "data file");
+  absl::StatusOr<std::vector<Uuid>> files =
+      co_await ReadArray<Uuid>(file, superblock.files, "data file");
   if (!files.ok()) co_return files.status();
   map.files = {superblock.id};
   map.files.insert(map.files.end(), files->begin(), files->end());
-  absl::StatusOr<std::vector<Extent>> extents = co_await ReadArray<Extent>(file, superblock.map, "map");
+  absl::StatusOr<std::vector<Extent>> extents =
+      co_await ReadArray<Extent>(file, superblock.map, "map");
   if (!extents.ok()) co_return extents.status();
-  absl::StatusOr<ExtentArray> array = ExtentArray::FromDisk(*std::move(extents), map.files.size(), file.path());
+  absl::StatusOr<ExtentArray> array =
+      ExtentArray::FromDisk(*std::move(extents), map.files.size(), file.path());
   if (!array.ok()) co_return array.status();
   map.extents = *std::move(array);
   co_return map;
 }
 
-Task<absl::StatusOr<std::vector<uint64_t>>> ReadPageTable(File& file, const Superblock& superblock) {
+Task<absl::StatusOr<std::vector<uint64_t>>> ReadPageTable(File& file,
+                                                          const Superblock& superblock) {
   return ReadArray<uint64_t>(file, superblock.sum_pages, "checksum page");
 }
 
 absl::Status BadBlock(const std::string& path, uint64_t physical) {
-  return DataLoss(absl::StrCat(path, ": block ", physical, " (byte ", BlockOffsetBytes(physical), ") fails its checksum"));
+  return DataLoss(absl::StrCat(path, ": block ", physical, " (byte ", BlockOffsetBytes(physical),
+                               ") fails its checksum"));
 }
 
-absl::Status VerifyBlocks(std::span<const std::byte> data, std::span<const uint64_t> sums, uint64_t physical,
-                          const std::string& path) {
+absl::Status VerifyBlocks(std::span<const std::byte> data, std::span<const uint64_t> sums,
+                          uint64_t physical, const std::string& path) {
   for (size_t i = 0; i < sums.size(); ++i) {
-    if (Xxh3(data.subspan(i * kBlockBytes, kBlockBytes)) != sums[i]) return BadBlock(path, physical + i);
+    if (Xxh3(data.subspan(i * kBlockBytes, kBlockBytes)) != sums[i])
+      return BadBlock(path, physical + i);
   }
   return absl::OkStatus();
 }
@@ -87,7 +99,8 @@ Task<absl::Status> SumTable::Load(uint64_t physical, std::span<uint64_t> sums) {
     const uint64_t index = SumPageOf(physical + i);
     absl::StatusOr<std::span<const std::byte>> page = co_await Page(index);
     if (!page.ok()) co_return page.status();
-    for (; i < sums.size() && SumPageOf(physical + i) == index; ++i) sums[i] = LoadSum(*page, physical + i);
+    for (; i < sums.size() && SumPageOf(physical + i) == index; ++i)
+      sums[i] = LoadSum(*page, physical + i);
   }
   co_return absl::OkStatus();
 }
@@ -104,7 +117,8 @@ Task<absl::StatusOr<std::span<const std::byte>>> SumTable::Page(uint64_t index) 
     if (bytes == nullptr) bytes = std::make_unique<std::byte[]>(kBlockBytes);
     const std::span<std::byte> page(bytes.get(), kBlockBytes);
     absl::Status status = co_await file_.Read(BlockOffsetBytes(block), page);
-    // A checkpoint may have moved the page while it was read; what was read is nothing to go by then.
+    // A checkpoint may have moved the page while it was read; what was read is nothing to go by
+    // then.
     if (BlockOf(index) != block) continue;
     if (status.ok()) status = VerifySumPage(page, index, file_.path());
     if (!status.ok()) co_return status;
@@ -116,12 +130,15 @@ Task<absl::StatusOr<std::span<const std::byte>>> SumTable::Page(uint64_t index) 
   co_return std::span<const std::byte>(kept.get(), kBlockBytes);
 }
 
-uint64_t SumTable::BlockOf(uint64_t index) const { return index < page_blocks_.size() ? page_blocks_[index] : 0; }
+uint64_t SumTable::BlockOf(uint64_t index) const {
+  return index < page_blocks_.size() ? page_blocks_[index] : 0;
+}
 
 void SumTable::Replace(std::vector<uint64_t> page_blocks) {
   for (auto it = cache_.begin(); it != cache_.end();) {
     const uint64_t index = it->first;
-    const bool same = index < page_blocks_.size() && index < page_blocks.size() && page_blocks_[index] == page_blocks[index];
+    const bool same = index < page_blocks_.size() && index < page_blocks.size() &&
+                      page_blocks_[index] == page_blocks[index];
     const auto here = it++;
     if (!same) cache_.erase(here);
   }
@@ -135,7 +152,8 @@ Task<absl::StatusOr<std::shared_ptr<DataFile>>> DataFile::Open(Storage& storage,
   if (!superblock.ok()) co_return superblock.status();
   absl::StatusOr<std::vector<uint64_t>> pages = co_await ReadPageTable(**file, *superblock);
   if (!pages.ok()) co_return pages.status();
-  co_return std::shared_ptr<DataFile>(new DataFile(*std::move(file), *superblock, *std::move(pages)));
+  co_return std::shared_ptr<DataFile>(
+      new DataFile(*std::move(file), *superblock, *std::move(pages)));
 }
 
 Task<absl::Status> DataFile::Read(uint64_t physical, std::span<std::byte> into) {

@@ -1,7 +1,7 @@
-// data_file.h: one data file (a layer's, or an overlay's past), opened for reading: its superblock, sections, and blocks that
-// are checked as they are read.
-// Units: blocks. Threads: one loop. Ownership: owns the file; the page cache of checksums belongs to it.
-// Errors: DataLoss names path and block when a block, a page or a section fails its check.
+// data_file.h: one data file (a layer's, or an overlay's past), opened for reading: its superblock,
+// sections, and blocks that are checked as they are read. Units: blocks. Threads: one loop.
+// Ownership: owns the file; the page cache of checksums belongs to it. Errors: DataLoss names path
+// and block when a block, a page or a section fails its check.
 #pragma once
 
 #include <cstdint>
@@ -22,11 +22,13 @@ namespace cowl {
 // Where a file's checksum pages are, and those that were read already.
 class SumTable {
  public:
-  SumTable(File& file, std::vector<uint64_t> page_blocks) : file_(file), page_blocks_(std::move(page_blocks)) {}
+  SumTable(File& file, std::vector<uint64_t> page_blocks)
+      : file_(file), page_blocks_(std::move(page_blocks)) {}
 
   // Fills `sums` with the checksums of the blocks from `physical` on.
   Task<absl::Status> Load(uint64_t physical, std::span<uint64_t> sums);
-  // The page's bytes, verified; all zero for a page that is not there yet. Valid until the next call.
+  // The page's bytes, verified; all zero for a page that is not there yet. Valid until the next
+  // call.
   Task<absl::StatusOr<std::span<const std::byte>>> Page(uint64_t index);
 
   const std::vector<uint64_t>& page_blocks() const { return page_blocks_; }
@@ -46,7 +48,8 @@ class SumTable {
 };
 
 // Reads a section and verifies it. `into` must be entries x entry size long.
-Task<absl::Status> ReadSection(File& file, const Section& section, std::span<std::byte> into, const char* what);
+Task<absl::Status> ReadSection(File& file, const Section& section, std::span<std::byte> into,
+                               const char* what);
 
 // Reads and chooses the superblock.
 Task<absl::StatusOr<Superblock>> ReadSuperblock(File& file);
@@ -63,8 +66,8 @@ Task<absl::StatusOr<std::vector<uint64_t>>> ReadPageTable(File& file, const Supe
 absl::Status BadBlock(const std::string& path, uint64_t physical);
 
 // Compares each block with its checksum.
-absl::Status VerifyBlocks(std::span<const std::byte> data, std::span<const uint64_t> sums, uint64_t physical,
-                          const std::string& path);
+absl::Status VerifyBlocks(std::span<const std::byte> data, std::span<const uint64_t> sums,
+                          uint64_t physical, const std::string& path);
 
 class DataFile {
  public:
@@ -79,7 +82,8 @@ class DataFile {
   SumTable& sums() { return sums_; }
 
  private:
-  DataFile(std::unique_ptr<File> file, const Superblock& superblock, std::vector<uint64_t> page_blocks)
+  DataFile(std::unique_ptr<File> file, const Superblock& superblock,
+           std::vector<uint64_t> page_blocks)
       : file_(std::move(file)), superblock_(superblock), sums_(*file_, std::move(page_blocks)) {}
 
   std::unique_ptr<File> file_;

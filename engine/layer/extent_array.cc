@@ -8,14 +8,15 @@ namespace cowl {
 namespace {
 
 Segment ToSegment(const Extent& extent, std::span<const uint32_t> sources) {
-  return {extent.start(), extent.length(), extent.is_data() ? Segment::Kind::kData : Segment::Kind::kZero,
-          sources[extent.source()], extent.physical()};
+  return {extent.start(), extent.length(),
+          extent.is_data() ? Segment::Kind::kData : Segment::Kind::kZero, sources[extent.source()],
+          extent.physical()};
 }
 
 }  // namespace
 
-absl::StatusOr<ExtentArray> ExtentArray::FromDisk(std::vector<Extent> extents, uint64_t source_count,
-                                                  const std::string& path) {
+absl::StatusOr<ExtentArray> ExtentArray::FromDisk(std::vector<Extent> extents,
+                                                  uint64_t source_count, const std::string& path) {
   uint64_t end = 0;
   for (size_t i = 0; i < extents.size(); ++i) {
     const Extent& extent = extents[i];
@@ -28,8 +29,9 @@ absl::StatusOr<ExtentArray> ExtentArray::FromDisk(std::vector<Extent> extents, u
 }
 
 std::vector<Extent>::const_iterator ExtentArray::FirstEndingAfter(uint64_t block) const {
-  const auto after = std::upper_bound(extents_.begin(), extents_.end(), block,
-                                      [](uint64_t value, const Extent& extent) { return value < extent.start(); });
+  const auto after =
+      std::upper_bound(extents_.begin(), extents_.end(), block,
+                       [](uint64_t value, const Extent& extent) { return value < extent.start(); });
   if (after != extents_.begin() && std::prev(after)->end() > block) return std::prev(after);
   return after;
 }
@@ -45,8 +47,9 @@ void ExtentArrayBuilder::Add(const Segment& segment) {
   for (uint64_t begin = segment.start; begin < segment.end();) {
     const uint64_t length = std::min(segment.end() - begin, Extent::kLengthMax);
     const Segment part = segment.Slice(begin, begin + length);
-    Append(part.kind == Segment::Kind::kData ? Extent::Data(begin, length, part.source, part.physical)
-                                             : Extent::Zero(begin, length, part.source));
+    Append(part.kind == Segment::Kind::kData
+               ? Extent::Data(begin, length, part.source, part.physical)
+               : Extent::Zero(begin, length, part.source));
     begin += length;
   }
 }
@@ -59,8 +62,9 @@ void ExtentArrayBuilder::Append(const Extent& extent) {
   }
   const Extent& last = extents_.back();
   const uint64_t length = last.length() + extent.length();
-  extents_.back() = last.is_data() ? Extent::Data(last.start(), length, last.source(), last.physical())
-                                   : Extent::Zero(last.start(), length, last.source());
+  extents_.back() = last.is_data()
+                        ? Extent::Data(last.start(), length, last.source(), last.physical())
+                        : Extent::Zero(last.start(), length, last.source());
 }
 
 ExtentArray MergeExtents(std::span<const Extent> upper, std::span<const uint32_t> upper_sources,

@@ -1,7 +1,8 @@
-// extent_array.h: an immutable map: the sorted extents of a layer, of an overlay's checkpoint, or of a whole chain merged.
-// Units: blocks; ranges are half-open. Invariant: sorted, disjoint, valid extents; neighbours that continue each other are one.
-// Threads: immutable once built, safe to share. Errors: FromDisk validates; a bad range given to the rest is a bug (CHECK).
-// Cost: 16 bytes an extent; Find O(log n).
+// extent_array.h: an immutable map: the sorted extents of a layer, of an overlay's checkpoint, or
+// of a whole chain merged. Units: blocks; ranges are half-open. Invariant: sorted, disjoint, valid
+// extents; neighbours that continue each other are one. Threads: immutable once built, safe to
+// share. Errors: FromDisk validates; a bad range given to the rest is a bug (CHECK). Cost: 16 bytes
+// an extent; Find O(log n).
 #pragma once
 
 #include <algorithm>
@@ -24,8 +25,10 @@ class ExtentArray {
   ExtentArray() = default;
   explicit ExtentArray(std::vector<Extent> extents) : extents_(std::move(extents)) {}
 
-  // Takes extents that come from disk. DataLoss when they are not valid, sorted and disjoint, or name a source >= `source_count`.
-  static absl::StatusOr<ExtentArray> FromDisk(std::vector<Extent> extents, uint64_t source_count, const std::string& path);
+  // Takes extents that come from disk. DataLoss when they are not valid, sorted and disjoint, or
+  // name a source >= `source_count`.
+  static absl::StatusOr<ExtentArray> FromDisk(std::vector<Extent> extents, uint64_t source_count,
+                                              const std::string& path);
 
   // Calls visit(Segment) for every piece of [begin, end) in order; gaps come as kAbsent.
   template <typename Visit>
@@ -43,7 +46,8 @@ class ExtentArray {
   std::vector<Extent> extents_;
 };
 
-// Builds an array from pieces given in order, joining those that continue each other and cutting those that are too long.
+// Builds an array from pieces given in order, joining those that continue each other and cutting
+// those that are too long.
 class ExtentArrayBuilder {
  public:
   void Reserve(size_t count) { extents_.reserve(count); }
@@ -56,7 +60,8 @@ class ExtentArrayBuilder {
   std::vector<Extent> extents_;
 };
 
-// `upper` where it has something, else `lower`. Sources are renumbered by the two tables: new = table[old].
+// `upper` where it has something, else `lower`. Sources are renumbered by the two tables: new =
+// table[old].
 ExtentArray MergeExtents(std::span<const Extent> upper, std::span<const uint32_t> upper_sources,
                          std::span<const Extent> lower, std::span<const uint32_t> lower_sources);
 
@@ -70,7 +75,8 @@ void ExtentArray::VisitRange(uint64_t begin, uint64_t end, Visit&& visit) const 
     const uint64_t from = std::max(begin, it->start());
     const uint64_t to = std::min(end, it->end());
     visit(Segment{from, to - from, it->is_data() ? Segment::Kind::kData : Segment::Kind::kZero,
-                  static_cast<uint32_t>(it->source()), it->is_data() ? it->physical() + (from - it->start()) : 0});
+                  static_cast<uint32_t>(it->source()),
+                  it->is_data() ? it->physical() + (from - it->start()) : 0});
     begin = to;
   }
   if (begin < end) visit(Segment{begin, end - begin});

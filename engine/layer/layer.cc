@@ -58,13 +58,16 @@ std::vector<uint32_t> Iota(size_t count) {
 }
 
 // Writes map and file list at `block` into `superblock`, which is not written.
-Task<absl::Status> WriteMapSections(File& file, uint64_t block, const FileMap& map, Superblock* superblock) {
+Task<absl::Status> WriteMapSections(File& file, uint64_t block, const FileMap& map,
+                                    Superblock* superblock) {
   const std::span<const Uuid> others = std::span(map.files).subspan(1);
-  absl::StatusOr<Section> files = co_await WriteSection(file, block, std::as_bytes(others), others.size());
+  absl::StatusOr<Section> files =
+      co_await WriteSection(file, block, std::as_bytes(others), others.size());
   if (!files.ok()) co_return files.status();
   const std::span<const Extent> extents = map.extents.extents();
   const uint64_t map_block = block + files->blocks;
-  absl::StatusOr<Section> written = co_await WriteSection(file, map_block, std::as_bytes(extents), extents.size());
+  absl::StatusOr<Section> written =
+      co_await WriteSection(file, map_block, std::as_bytes(extents), extents.size());
   if (!written.ok()) co_return written.status();
   superblock->files = *files;
   superblock->map = *written;
@@ -74,7 +77,8 @@ Task<absl::Status> WriteMapSections(File& file, uint64_t block, const FileMap& m
 
 Task<absl::Status> PunchSection(File& file, const Section section) {
   if (section.blocks == 0) co_return absl::OkStatus();
-  co_return co_await file.PunchHole(BlockOffsetBytes(section.block), BlockOffsetBytes(section.blocks));
+  co_return co_await file.PunchHole(BlockOffsetBytes(section.block),
+                                    BlockOffsetBytes(section.blocks));
 }
 
 // Without data files that no extent names; the layer itself, the first one, stays.
@@ -109,20 +113,23 @@ int64_t NowNs() {
   return now.tv_sec * 1'000'000'000ll + now.tv_nsec;
 }
 
-Task<absl::StatusOr<std::shared_ptr<const LayerMap>>> LoadLayerMap(Storage& storage, std::string name) {
+Task<absl::StatusOr<std::shared_ptr<const LayerMap>>> LoadLayerMap(Storage& storage,
+                                                                   std::string name) {
   absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kRead);
   if (!file.ok()) co_return file.status();
   absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(**file);
   if (!superblock.ok()) co_return superblock.status();
   if (superblock->kind != DataFileKind::kLayer) {
-    co_return FailedPrecondition(absl::StrCat((*file)->path(), ": is an overlay that was never sealed, not a layer"));
+    co_return FailedPrecondition(
+        absl::StrCat((*file)->path(), ": is an overlay that was never sealed, not a layer"));
   }
   absl::StatusOr<FileMap> map = co_await ReadFileMap(**file, *superblock);
   if (!map.ok()) co_return map.status();
   co_return std::make_shared<const LayerMap>(LayerMap{*superblock, *std::move(map)});
 }
 
-absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(std::span<const std::shared_ptr<const LayerMap>> layers) {
+absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(
+    std::span<const std::shared_ptr<const LayerMap>> layers) {
   auto chain = std::make_shared<ChainMap>();
   SourceTable table(*chain);
   std::vector<ExtentArray> maps;
@@ -132,8 +139,9 @@ absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(std::span<const std::
     maps.push_back(Renumbered(layers[i]->map.extents, sources));
   }
   if (chain->sources.size() > Extent::kSourceLimit) {
-    return InvalidArgument(absl::StrCat("a chain of ", layers.size(), " layers names ", chain->sources.size(),
-                                        " data files: more than ", Extent::kSourceLimit, "; flatten it"));
+    return InvalidArgument(absl::StrCat("a chain of ", layers.size(), " layers names ",
+                                        chain->sources.size(), " data files: more than ",
+                                        Extent::kSourceLimit, "; flatten it"));
   }
   chain->extents = MergeAll(std::move(maps), Iota(chain->sources.size()));
   return chain;
@@ -163,7 +171,8 @@ FileMap MapOfChain(const ChainMap& chain, const Uuid& self) {
   // Nothing lies below: what is zero need not be said.
   for (const Extent& extent : chain.extents.extents()) {
     if (!extent.is_data()) continue;
-    builder.Add({extent.start(), extent.length(), Segment::Kind::kData, sources[extent.source()], extent.physical()});
+    builder.Add({extent.start(), extent.length(), Segment::Kind::kData, sources[extent.source()],
+                 extent.physical()});
   }
   map.extents = builder.Build();
   return Compacted(map, false);
@@ -208,8 +217,10 @@ Task<absl::Status> WriteMapOnlyLayer(Storage& storage, NewLayer layer, FileMap m
   superblock.created_ns = NowNs();
   superblock.created_by = layer.created_by.substr(0, Superblock::kCreatedByBytesMax);
   // Both superblock slots exist from the start, so that the file is never shorter than they are.
-  COWL_CO_RETURN_IF_ERROR(co_await (*file)->Truncate(BlockOffsetBytes(Superblock::kFirstFreeBlock)));
-  COWL_CO_RETURN_IF_ERROR(co_await WriteMapSections(**file, Superblock::kFirstFreeBlock, map, &superblock));
+  COWL_CO_RETURN_IF_ERROR(
+      co_await (*file)->Truncate(BlockOffsetBytes(Superblock::kFirstFreeBlock)));
+  COWL_CO_RETURN_IF_ERROR(
+      co_await WriteMapSections(**file, Superblock::kFirstFreeBlock, map, &superblock));
   COWL_CO_RETURN_IF_ERROR(co_await (*file)->Sync());
   COWL_CO_RETURN_IF_ERROR(co_await WriteFirstSuperblock(**file, &superblock));
   co_return co_await (*file)->Sync();
@@ -236,11 +247,13 @@ BlockRanges MetadataRanges(const Superblock& superblock, std::span<const uint64_
   for (const uint64_t block : page_blocks) {
     if (block != 0) ranges.emplace_back(block, block + 1);
   }
-  ranges.emplace_back(superblock.journal_block, superblock.journal_block + superblock.journal_blocks);
+  ranges.emplace_back(superblock.journal_block,
+                      superblock.journal_block + superblock.journal_blocks);
   return Normalized(std::move(ranges));
 }
 
-Task<absl::StatusOr<uint64_t>> PunchDead(Storage& storage, std::string name, BlockRanges live_data) {
+Task<absl::StatusOr<uint64_t>> PunchDead(Storage& storage, std::string name,
+                                         BlockRanges live_data) {
   // What an older superblock names goes only when the newest is durable.
   COWL_CO_RETURN_IF_ERROR(co_await SettleSuperblock(storage, name));
   absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kReadWrite);
@@ -260,8 +273,8 @@ Task<absl::StatusOr<uint64_t>> PunchDead(Storage& storage, std::string name, Blo
   uint64_t dead_from = 0;
   for (const auto& [begin, end] : live) {
     if (begin > dead_from) {
-      COWL_CO_RETURN_IF_ERROR(
-          co_await (*file)->PunchHole(BlockOffsetBytes(dead_from), BlockOffsetBytes(begin - dead_from)));
+      COWL_CO_RETURN_IF_ERROR(co_await (*file)->PunchHole(BlockOffsetBytes(dead_from),
+                                                          BlockOffsetBytes(begin - dead_from)));
     }
     dead_from = std::max(dead_from, end);
   }

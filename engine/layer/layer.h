@@ -1,7 +1,7 @@
-// layer.h: the layers of a store: their maps, chains of them merged, and the edits that deletion makes.
-// Units: blocks. Threads: LayerMap and ChainMap are immutable and shared between threads; the functions run on one loop.
-// Errors: DataLoss for damaged files; those of the file. Durability: RewriteMap is durable when it has returned OK, and leaves
-// the old map valid at any moment before.
+// layer.h: the layers of a store: their maps, chains of them merged, and the edits that deletion
+// makes. Units: blocks. Threads: LayerMap and ChainMap are immutable and shared between threads;
+// the functions run on one loop. Errors: DataLoss for damaged files; those of the file. Durability:
+// RewriteMap is durable when it has returned OK, and leaves the old map valid at any moment before.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,8 @@ struct LayerMap {
   Superblock superblock;
   FileMap map;
 };
-Task<absl::StatusOr<std::shared_ptr<const LayerMap>>> LoadLayerMap(Storage& storage, std::string name);
+Task<absl::StatusOr<std::shared_ptr<const LayerMap>>> LoadLayerMap(Storage& storage,
+                                                                   std::string name);
 
 // A chain of layers, merged into one map, so that reading does not depend on its depth.
 struct ChainMap {
@@ -43,23 +44,28 @@ struct ChainMap {
   ExtentArray extents;  // source(): into sources
 };
 
-// `layers` top first, at most kDepthMax. InvalidArgument when there are more than 2^20 (layer, file) pairs.
-absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(std::span<const std::shared_ptr<const LayerMap>> layers);
+// `layers` top first, at most kDepthMax. InvalidArgument when there are more than 2^20 (layer,
+// file) pairs.
+absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(
+    std::span<const std::shared_ptr<const LayerMap>> layers);
 
-// The map of `child` with that of `parent` below it, as one layer's. `is_lowest`: nothing lies below `parent`, so zeros need not be said.
-// Data files that no extent names any more are not listed.
+// The map of `child` with that of `parent` below it, as one layer's. `is_lowest`: nothing lies
+// below `parent`, so zeros need not be said. Data files that no extent names any more are not
+// listed.
 FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent, bool is_lowest);
 
-// Replaces the map of layer file `name` and its parent, as a new version behind the other superblock.
+// Replaces the map of layer file `name` and its parent, as a new version behind the other
+// superblock.
 Task<absl::Status> RewriteMap(Storage& storage, std::string name, FileMap map, Uuid parent);
 
-// A chain's merged map as the map of one layer `self` that brings no data of its own (collapse, flatten without copying). Lists the
-// data files that its extents name.
+// A chain's merged map as the map of one layer `self` that brings no data of its own (collapse,
+// flatten without copying). Lists the data files that its extents name.
 FileMap MapOfChain(const ChainMap& chain, const Uuid& self);
 
-// Makes what the newest superblock of `name` says durable, whatever became of the process that wrote it: one that was killed between
-// writing and syncing it, or whose sync failed, leaves it in the page cache alone. To be called before anything relies on the
-// superblock of a file that somebody else wrote: a catalog row, a hole punch.
+// Makes what the newest superblock of `name` says durable, whatever became of the process that
+// wrote it: one that was killed between writing and syncing it, or whose sync failed, leaves it in
+// the page cache alone. To be called before anything relies on the superblock of a file that
+// somebody else wrote: a catalog row, a hole punch.
 Task<absl::Status> SettleSuperblock(Storage& storage, std::string name);
 
 // Makes a layer file from a map alone.
@@ -79,7 +85,8 @@ BlockRanges Normalized(BlockRanges ranges);
 // What the data file itself needs besides data: superblocks, sections, checksum pages.
 BlockRanges MetadataRanges(const Superblock& superblock, std::span<const uint64_t> page_blocks);
 
-// Gives back all blocks of the file outside `live_data` and its metadata; returns how many bytes of disk that freed.
+// Gives back all blocks of the file outside `live_data` and its metadata; returns how many bytes of
+// disk that freed.
 Task<absl::StatusOr<uint64_t>> PunchDead(Storage& storage, std::string name, BlockRanges live_data);
 
 int64_t NowNs();

@@ -42,7 +42,8 @@ class FileLayerWriter : public LayerWriter {
 
 absl::Status FileLayerWriter::CheckRange(uint64_t begin, uint64_t end) const {
   if (begin <= end && end <= BlocksCeil(options_.size_bytes)) return absl::OkStatus();
-  return absl::OutOfRangeError(absl::StrCat("blocks ", begin, " to ", end, " of a layer of ", options_.size_bytes, " bytes"));
+  return absl::OutOfRangeError(absl::StrCat("blocks ", begin, " to ", end, " of a layer of ",
+                                            options_.size_bytes, " bytes"));
 }
 
 Task<absl::Status> FileLayerWriter::Write(uint64_t block, std::span<const std::byte> data) {
@@ -55,7 +56,8 @@ Task<absl::Status> FileLayerWriter::Write(uint64_t block, std::span<const std::b
     if (zero) {
       map_.Set({block + i, end - i, Segment::Kind::kZero});
     } else {
-      COWL_CO_RETURN_IF_ERROR(co_await WriteRun(block + i, data.subspan(i * kBlockBytes, (end - i) * kBlockBytes)));
+      COWL_CO_RETURN_IF_ERROR(
+          co_await WriteRun(block + i, data.subspan(i * kBlockBytes, (end - i) * kBlockBytes)));
     }
     i = end;
   }
@@ -65,7 +67,8 @@ Task<absl::Status> FileLayerWriter::Write(uint64_t block, std::span<const std::b
 // No block of the run is zero. Blocks that have a slot keep it, the others get new ones.
 Task<absl::Status> FileLayerWriter::WriteRun(uint64_t block, std::span<const std::byte> data) {
   std::vector<Segment> pieces;
-  map_.VisitRange(block, block + data.size() / kBlockBytes, [&](const Segment& piece) { pieces.push_back(piece); });
+  map_.VisitRange(block, block + data.size() / kBlockBytes,
+                  [&](const Segment& piece) { pieces.push_back(piece); });
   for (Segment piece : pieces) {
     if (piece.kind != Segment::Kind::kData) {
       piece.kind = Segment::Kind::kData;
@@ -75,21 +78,24 @@ Task<absl::Status> FileLayerWriter::WriteRun(uint64_t block, std::span<const std
       map_.Set(piece);
     }
     const size_t offset = (piece.start - block) * kBlockBytes;
-    COWL_CO_RETURN_IF_ERROR(co_await WriteSlots(piece.physical, data.subspan(offset, piece.length * kBlockBytes)));
+    COWL_CO_RETURN_IF_ERROR(
+        co_await WriteSlots(piece.physical, data.subspan(offset, piece.length * kBlockBytes)));
   }
   co_return absl::OkStatus();
 }
 
 Task<absl::Status> FileLayerWriter::WriteSlots(uint64_t physical, std::span<const std::byte> data) {
   for (size_t i = 0; i * kBlockBytes < data.size(); ++i) {
-    sums_[physical - Superblock::kFirstFreeBlock + i] = Xxh3(data.subspan(i * kBlockBytes, kBlockBytes));
+    sums_[physical - Superblock::kFirstFreeBlock + i] =
+        Xxh3(data.subspan(i * kBlockBytes, kBlockBytes));
   }
   co_return co_await file_->Write(BlockOffsetBytes(physical), data);
 }
 
 Task<absl::Status> FileLayerWriter::Zero(uint64_t begin_block, uint64_t end_block) {
   COWL_CO_RETURN_IF_ERROR(CheckRange(begin_block, end_block));
-  if (begin_block < end_block) map_.Set({begin_block, end_block - begin_block, Segment::Kind::kZero});
+  if (begin_block < end_block)
+    map_.Set({begin_block, end_block - begin_block, Segment::Kind::kZero});
   co_return absl::OkStatus();
 }
 
@@ -99,13 +105,15 @@ Task<absl::Status> FileLayerWriter::Read(uint64_t block, std::span<std::byte> in
   std::vector<Segment> pieces;
   map_.VisitRange(block, block + count, [&](const Segment& piece) { pieces.push_back(piece); });
   for (const Segment& piece : pieces) {
-    const std::span<std::byte> part = into.subspan((piece.start - block) * kBlockBytes, piece.length * kBlockBytes);
+    const std::span<std::byte> part =
+        into.subspan((piece.start - block) * kBlockBytes, piece.length * kBlockBytes);
     if (piece.kind != Segment::Kind::kData) {
       std::fill(part.begin(), part.end(), std::byte{0});
       continue;
     }
     COWL_CO_RETURN_IF_ERROR(co_await file_->Read(BlockOffsetBytes(piece.physical), part));
-    const std::span<const uint64_t> sums(sums_.data() + (piece.physical - Superblock::kFirstFreeBlock), piece.length);
+    const std::span<const uint64_t> sums(
+        sums_.data() + (piece.physical - Superblock::kFirstFreeBlock), piece.length);
     COWL_CO_RETURN_IF_ERROR(VerifyBlocks(part, sums, piece.physical, file_->path()));
   }
   co_return absl::OkStatus();
@@ -121,14 +129,16 @@ Task<absl::StatusOr<Section>> FileLayerWriter::WriteSums() {
     const std::span<std::byte> page = std::span(pages).last(kBlockBytes);
     const uint64_t from = std::max(index * kSumsPerPage, Superblock::kFirstFreeBlock);
     const uint64_t to = std::min((index + 1) * kSumsPerPage, data_end);
-    for (uint64_t block = from; block < to; ++block) StoreSum(page, block, sums_[block - Superblock::kFirstFreeBlock]);
+    for (uint64_t block = from; block < to; ++block)
+      StoreSum(page, block, sums_[block - Superblock::kFirstFreeBlock]);
     FinishSumPage(page, index);
     page_blocks.push_back(next_block_ + index);
   }
-  if (!pages.empty()) COWL_CO_RETURN_IF_ERROR(co_await file_->Write(BlockOffsetBytes(next_block_), pages));
+  if (!pages.empty())
+    COWL_CO_RETURN_IF_ERROR(co_await file_->Write(BlockOffsetBytes(next_block_), pages));
   next_block_ += page_blocks.size();
-  absl::StatusOr<Section> table =
-      co_await WriteSection(*file_, next_block_, std::as_bytes(std::span(page_blocks)), page_blocks.size());
+  absl::StatusOr<Section> table = co_await WriteSection(
+      *file_, next_block_, std::as_bytes(std::span(page_blocks)), page_blocks.size());
   if (table.ok()) next_block_ += table->blocks;
   co_return table;
 }
@@ -153,7 +163,8 @@ Task<absl::StatusOr<LayerSummary>> FileLayerWriter::Finish() {
   if (!sums.ok()) co_return sums.status();
   superblock.sum_pages = *sums;
   const ExtentArray map = FinalMap();
-  absl::StatusOr<Section> section = co_await WriteSection(*file_, next_block_, std::as_bytes(map.extents()), map.size());
+  absl::StatusOr<Section> section =
+      co_await WriteSection(*file_, next_block_, std::as_bytes(map.extents()), map.size());
   if (!section.ok()) co_return section.status();
   superblock.map = *section;
   superblock.stored_blocks = map.DataBlocks();
@@ -165,11 +176,12 @@ Task<absl::StatusOr<LayerSummary>> FileLayerWriter::Finish() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<LayerWriter>> LayerWriter::Create(Storage& storage, const std::string& name,
-                                                                 const LayerWriterOptions& options) {
+absl::StatusOr<std::unique_ptr<LayerWriter>> LayerWriter::Create(
+    Storage& storage, const std::string& name, const LayerWriterOptions& options) {
   if (options.size_bytes < kDeviceBytesMin || options.size_bytes > kDeviceBytesMax ||
       options.size_bytes % kSectorBytes != 0) {
-    return InvalidArgument(absl::StrCat("a disk of ", options.size_bytes, " bytes: sizes are multiples of 512 up to 64T"));
+    return InvalidArgument(absl::StrCat("a disk of ", options.size_bytes,
+                                        " bytes: sizes are multiples of 512 up to 64T"));
   }
   absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kCreate);
   if (!file.ok()) return file.status();

@@ -1,9 +1,10 @@
-// layer_writer.h: makes a layer file block by block: what import, flatten and export --parent write into.
-// Units: blocks of 4,096 bytes. Order: any; a block written twice keeps the last content. Blocks that are all zero are stored as
-// zero extents (or not at all where there is no parent to hide), never as data.
-// Threads: one loop. Ownership: the writer owns the file until Finish; a writer destroyed before leaves a file that nobody
-// can open as a layer, for the caller to remove.
-// Errors: those of the file; after one, only destroying the writer makes sense. Durability: none before Finish has returned OK.
+// layer_writer.h: makes a layer file block by block: what import, flatten and export --parent write
+// into. Units: blocks of 4,096 bytes. Order: any; a block written twice keeps the last content.
+// Blocks that are all zero are stored as zero extents (or not at all where there is no parent to
+// hide), never as data. Threads: one loop. Ownership: the writer owns the file until Finish; a
+// writer destroyed before leaves a file that nobody can open as a layer, for the caller to remove.
+// Errors: those of the file; after one, only destroying the writer makes sense. Durability: none
+// before Finish has returned OK.
 #pragma once
 
 #include <memory>
@@ -32,7 +33,8 @@ struct LayerSummary {
 class LayerWriter {
  public:
   // Creates `name` in `storage`; AlreadyExists when it is there.
-  static absl::StatusOr<std::unique_ptr<LayerWriter>> Create(Storage& storage, const std::string& name,
+  static absl::StatusOr<std::unique_ptr<LayerWriter>> Create(Storage& storage,
+                                                             const std::string& name,
                                                              const LayerWriterOptions& options);
   virtual ~LayerWriter() = default;
 
@@ -40,7 +42,8 @@ class LayerWriter {
   virtual Task<absl::Status> Write(uint64_t block, std::span<const std::byte> data) = 0;
   // Hides what the parent has in [begin, end).
   virtual Task<absl::Status> Zero(uint64_t begin_block, uint64_t end_block) = 0;
-  // Reads back a block written before (import of formats that modify their own metadata); zeros where nothing was written.
+  // Reads back a block written before (import of formats that modify their own metadata); zeros
+  // where nothing was written.
   virtual Task<absl::Status> Read(uint64_t block, std::span<std::byte> into) = 0;
   // Writes map and checksums, syncs, writes the superblock, syncs.
   virtual Task<absl::StatusOr<LayerSummary>> Finish() = 0;

@@ -1,7 +1,7 @@
 // range_map.h: the writable map: which blocks have been written or zeroed, as ranges in a B-tree.
-// Units: blocks; ranges are half-open. Invariant: disjoint, non-empty, neighbours that continue each other are one range.
-// Threads: one writer; safe to share once nobody writes. Errors: none; an empty range is a bug (CHECK).
-// Cost: O(log n) to find, plus the ranges touched.
+// Units: blocks; ranges are half-open. Invariant: disjoint, non-empty, neighbours that continue
+// each other are one range. Threads: one writer; safe to share once nobody writes. Errors: none; an
+// empty range is a bug (CHECK). Cost: O(log n) to find, plus the ranges touched.
 #pragma once
 
 #include <algorithm>

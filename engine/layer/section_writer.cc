@@ -7,7 +7,8 @@
 
 namespace cowl {
 
-Task<absl::StatusOr<Section>> WriteSection(File& file, uint64_t block, std::span<const std::byte> bytes, uint64_t entries) {
+Task<absl::StatusOr<Section>> WriteSection(File& file, uint64_t block,
+                                           std::span<const std::byte> bytes, uint64_t entries) {
   static constexpr std::byte kPadding[kBlockBytes] = {};
   if (entries == 0) co_return Section{};
   const Section section{block, BlocksCeil(bytes.size()), entries, Xxh3(bytes)};

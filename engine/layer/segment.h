@@ -17,7 +17,8 @@ struct Segment {
   uint64_t end() const { return start + length; }
   // The part in [begin, end_block), which must overlap this segment.
   Segment Slice(uint64_t begin, uint64_t end_block) const {
-    return {begin, end_block - begin, kind, source, kind == Kind::kData ? physical + (begin - start) : 0};
+    return {begin, end_block - begin, kind, source,
+            kind == Kind::kData ? physical + (begin - start) : 0};
   }
   // True when `next` continues this segment.
   bool JoinsWith(const Segment& next) const {

@@ -1,5 +1,6 @@
-// Checkpoints: the map and the checksums that the journal carried are written anew, then the superblock is switched, then what the old
-// one named is free. Requests go on meanwhile: the map was frozen, not copied, and merging happens on a helper thread.
+// Checkpoints: the map and the checksums that the journal carried are written anew, then the
+// superblock is switched, then what the old one named is free. Requests go on meanwhile: the map
+// was frozen, not copied, and merging happens on a helper thread.
 #include <algorithm>
 #include <map>
 
@@ -18,12 +19,12 @@ constexpr uint64_t kJournalBytesMin = 4 * kMiB;
 
 struct Overlay::CheckpointWork {
   std::shared_ptr<const OverlayMap::Frozen> frozen;
-  Superblock next;                        // what the superblock will say
+  Superblock next;  // what the superblock will say
   std::shared_ptr<const ExtentArray> base;
   std::map<uint64_t, std::vector<std::byte>> pages;  // by index
   std::vector<uint64_t> page_blocks;
-  std::vector<SlotRun> taken;             // by this checkpoint; returned if it fails
-  std::vector<SlotRun> replaced;          // free once the superblock is durable
+  std::vector<SlotRun> taken;     // by this checkpoint; returned if it fails
+  std::vector<SlotRun> replaced;  // free once the superblock is durable
   uint64_t written_bytes = 0;
 };
 
@@ -48,8 +49,10 @@ void Overlay::MaybeCheckpoint() {
 
 internal::Detached Overlay::RunCheckpoint(Overlay* overlay) {
   const BackgroundWork work(overlay->background_, overlay->background_done_);
-  // A checkpoint that found no room leaves everything as it was; the journal grows and the next batch tries again.
-  const absl::Status status = co_await overlay->CheckpointAs(CheckpointKind::kRunning, overlay->root_);
+  // A checkpoint that found no room leaves everything as it was; the journal grows and the next
+  // batch tries again.
+  const absl::Status status =
+      co_await overlay->CheckpointAs(CheckpointKind::kRunning, overlay->root_);
   if (!status.ok()) overlay->journal_bytes_ = 0;
 }
 
@@ -83,14 +86,16 @@ Task<absl::Status> Overlay::FreezeForCheckpoint() {
   co_return absl::OkStatus();
 }
 
-// Everything up to the journal's present position goes into the checkpoint; the journal begins anew there.
+// Everything up to the journal's present position goes into the checkpoint; the journal begins anew
+// there.
 void Overlay::Freeze() {
   frozen_ = map_.Freeze();
   frozen_position_ = position_;
   frozen_stored_blocks_ = map_.stored_blocks();
   frozen_chunks_ = std::move(chunks_);
   chunks_.clear();
-  if (!frozen_chunks_.empty() && frozen_chunks_.back() == position_.chunk && position_.offset_bytes == 0) {
+  if (!frozen_chunks_.empty() && frozen_chunks_.back() == position_.chunk &&
+      position_.offset_bytes == 0) {
     frozen_chunks_.pop_back();
     chunks_ = {position_.chunk};
   }
@@ -132,7 +137,8 @@ Task<absl::Status> Overlay::CheckpointAs(CheckpointKind kind, Superblock next) {
     if (status.ok()) {
       InstallCheckpoint(work);
     } else {
-      // After a failure the superblock may name them: what is being written still must not take them.
+      // After a failure the superblock may name them: what is being written still must not take
+      // them.
       if (failure_.ok()) {
         for (const SlotRun& run : work.taken) slots_.Return(run);
       }
@@ -151,7 +157,8 @@ Task<absl::Status> Overlay::WriteCheckpoint(CheckpointWork& work) {
   const std::shared_ptr<const ExtentArray> old_base = map_.base();
   co_await Offload(loop_, [&work, &old_base] {
     work.base = std::make_shared<const ExtentArray>(MergeRanges(work.frozen->runs, *old_base));
-    for (const auto& [physical, sum] : work.frozen->sums) StoreSum(work.pages[SumPageOf(physical)], physical, sum);
+    for (const auto& [physical, sum] : work.frozen->sums)
+      StoreSum(work.pages[SumPageOf(physical)], physical, sum);
     for (auto& [index, page] : work.pages) FinishSumPage(page, index);
   });
   COWL_CO_RETURN_IF_ERROR(co_await WriteCheckpointSections(work));
@@ -163,7 +170,8 @@ Task<absl::Status> Overlay::WriteCheckpoint(CheckpointWork& work) {
   next.stored_blocks = frozen_stored_blocks_;
   // All that the superblock will name must be durable before it is.
   COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
-  // Not where the map was frozen: a slot that the frozen map names may have been replaced before that sync, and used again.
+  // Not where the map was frozen: a slot that the frozen map names may have been replaced before
+  // that sync, and used again.
   next.resume_order = durable_order_;
   co_return co_await WriteRoot(next);
 }
@@ -206,7 +214,8 @@ Task<absl::Status> Overlay::WriteCheckpointSections(CheckpointWork& work) {
     ++block;
   }
   const std::span<const std::byte> table = std::as_bytes(std::span(work.page_blocks));
-  absl::StatusOr<Section> table_section = co_await WriteSection(*file_, block, table, work.page_blocks.size());
+  absl::StatusOr<Section> table_section =
+      co_await WriteSection(*file_, block, table, work.page_blocks.size());
   if (!table_section.ok()) co_return table_section.status();
   const std::span<const Extent> extents = work.base->extents();
   absl::StatusOr<Section> map_section =

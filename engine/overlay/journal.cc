@@ -1,9 +1,11 @@
 // The journal's writing side. Order of things, for every record:
 //   1. the data it names has been written (the caller awaited that);
-//   2. the record is written, in the order of the queue; one write is in flight, it carries all that waited;
+//   2. the record is written, in the order of the queue; one write is in flight, it carries all
+//   that waited;
 //   3. the map changes, in the same order; the slots that were replaced are retired;
 //   4. the answer goes out.
-// So data and record are with the kernel before an answer, and no two journal writes can pass each other.
+// So data and record are with the kernel before an answer, and no two journal writes can pass each
+// other.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -14,12 +16,14 @@
 namespace cowl {
 namespace {
 
-// Room in the last chunk that only records which free space may use, when no further chunk can be had.
+// Room in the last chunk that only records which free space may use, when no further chunk can be
+// had.
 constexpr uint64_t kReserveBytes = 16 * kKiB;
 
 // No chunk is smaller than this: the largest record, and a link must fit into it.
 constexpr uint64_t kChunkBlocksLeast = 4;
-static_assert(JournalRecord::kBytesMax + 2 * JournalRecord::kLinkBytes + 128 < kChunkBlocksLeast * kBlockBytes);
+static_assert(JournalRecord::kBytesMax + 2 * JournalRecord::kLinkBytes + 128 <
+              kChunkBlocksLeast * kBlockBytes);
 
 }  // namespace
 
@@ -88,9 +92,11 @@ Task<void> Overlay::Pump() {
   pump_running_ = false;
 }
 
-// Writes as many records as the chunk holds; *written of them are in the journal when it returns, also on an error.
+// Writes as many records as the chunk holds; *written of them are in the journal when it returns,
+// also on an error.
 Task<absl::Status> Overlay::WriteBatch(std::span<Pending* const> batch, size_t* written) {
-  const uint64_t chunk_bytes = BlockOffsetBytes(position_.chunk.blocks) - JournalRecord::kLinkBytes;  // the copy of the link
+  const uint64_t chunk_bytes =
+      BlockOffsetBytes(position_.chunk.blocks) - JournalRecord::kLinkBytes;  // the copy of the link
   if (position_.offset_bytes > chunk_bytes / 2 && !spare_chunk_) co_await TakeSpareChunk();
   const uint64_t keep_free = spare_chunk_ ? 0 : kReserveBytes;
   std::vector<std::byte> bytes;
@@ -98,7 +104,8 @@ Task<absl::Status> Overlay::WriteBatch(std::span<Pending* const> batch, size_t* 
   size_t count = 0;
   for (Pending* pending : batch) {
     const bool frees_space = pending->record.type != JournalRecord::Type::kWrite;
-    const uint64_t needed = EncodedBytes(pending->record) + JournalRecord::kLinkBytes + (frees_space ? 0 : keep_free);
+    const uint64_t needed =
+        EncodedBytes(pending->record) + JournalRecord::kLinkBytes + (frees_space ? 0 : keep_free);
     if (position.offset_bytes + needed > chunk_bytes) break;
     EncodeNext(pending->record, bytes, position);
     ++count;
@@ -111,7 +118,8 @@ Task<absl::Status> Overlay::WriteBatch(std::span<Pending* const> batch, size_t* 
   co_return absl::OkStatus();
 }
 
-void Overlay::EncodeNext(JournalRecord& record, std::vector<std::byte>& out, JournalPosition& position) {
+void Overlay::EncodeNext(JournalRecord& record, std::vector<std::byte>& out,
+                         JournalPosition& position) {
   record.order = position.last_order + 1;
   record.previous_check = position.last_check;
   record.durable_order = durable_order_;
@@ -123,7 +131,8 @@ void Overlay::EncodeNext(JournalRecord& record, std::vector<std::byte>& out, Jou
   position.offset_bytes += out.size() - before;
 }
 
-// Appends at position_. A full disk leaves the journal as it was: the next write goes to the same place.
+// Appends at position_. A full disk leaves the journal as it was: the next write goes to the same
+// place.
 Task<absl::Status> Overlay::WriteJournal(std::span<const std::byte> bytes) {
   const uint64_t offset = BlockOffsetBytes(position_.chunk.physical) + position_.offset_bytes;
   const absl::Status status = co_await file_->Write(offset, bytes);
@@ -143,14 +152,16 @@ void Overlay::FinishRecord(Pending& pending) {
   if (pending.record.type == JournalRecord::Type::kZero && !replaced.empty()) discarded_ = true;
 }
 
-// Links to a new chunk. The link is a record like any other, so a chunk belongs to the journal exactly when the chain says so;
-// what stood in it before can not follow, since every record names its order and its predecessor's check. A copy of it at the very end of
-// the chunk leads on to what came later when the link is damaged (CheckEndIsTail).
+// Links to a new chunk. The link is a record like any other, so a chunk belongs to the journal
+// exactly when the chain says so; what stood in it before can not follow, since every record names
+// its order and its predecessor's check. A copy of it at the very end of the chunk leads on to what
+// came later when the link is damaged (CheckEndIsTail).
 Task<absl::Status> Overlay::SwitchChunk() {
   if (!spare_chunk_) co_await TakeSpareChunk();
   if (!spare_chunk_) COWL_CO_RETURN_IF_ERROR(co_await FreeUpSpareChunk());
   if (!spare_chunk_) {
-    co_return OutOfSpace(absl::StrCat(file_->path(), ": no room for its journal: free space on the disk, or discard"));
+    co_return OutOfSpace(absl::StrCat(
+        file_->path(), ": no room for its journal: free space on the disk, or discard"));
   }
   JournalRecord link;
   link.type = JournalRecord::Type::kLink;
@@ -184,7 +195,8 @@ Task<void> Overlay::TakeSpareChunk() {
   }
 }
 
-// The disk is full: what was given up is freed by a sync, and handed back, since only the file system can make one run of it.
+// The disk is full: what was given up is freed by a sync, and handed back, since only the file
+// system can make one run of it.
 Task<absl::Status> Overlay::FreeUpSpareChunk() {
   if (slots_.pinned_blocks() > 0 || syncing_) COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
   COWL_CO_RETURN_IF_ERROR(co_await PunchFree());
@@ -203,9 +215,10 @@ Task<absl::Status> Overlay::PrepareToAppend() {
   co_return status;
 }
 
-// The incarnation is raised and durable before the first append of this life, so that a tail which recovery gave up can never be
-// taken for a continuation. Everything up to resume_order is durable before the superblock says so: a record of the page cache that
-// a machine's crash takes back must not make room for an older one in its place.
+// The incarnation is raised and durable before the first append of this life, so that a tail which
+// recovery gave up can never be taken for a continuation. Everything up to resume_order is durable
+// before the superblock says so: a record of the page cache that a machine's crash takes back must
+// not make room for an older one in its place.
 Task<absl::Status> Overlay::RaiseIncarnation() {
   if (durable_order_ < position_.last_order) COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
   Superblock next = root_;
@@ -214,7 +227,9 @@ Task<absl::Status> Overlay::RaiseIncarnation() {
   next.resume_order = position_.last_order;
   if (position_.chunk.blocks == 0) {
     co_await TakeSpareChunk();
-    if (!spare_chunk_) co_return OutOfSpace(absl::StrCat(file_->path(), ": no room for its journal: free space on the disk"));
+    if (!spare_chunk_)
+      co_return OutOfSpace(
+          absl::StrCat(file_->path(), ": no room for its journal: free space on the disk"));
     position_.chunk = *spare_chunk_;
     position_.offset_bytes = 0;
     spare_chunk_.reset();

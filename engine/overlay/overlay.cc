@@ -15,7 +15,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// An epoch ends by itself after this long, so that what was written is durable soon even where nobody flushes.
+// An epoch ends by itself after this long, so that what was written is durable soon even where
+// nobody flushes.
 constexpr auto kEpochAge = 1s;
 
 // Fewer pinned slots than this never end an epoch.
@@ -53,12 +54,18 @@ class UsedBlocks {
 
 Overlay::Overlay(Loop& loop, std::unique_ptr<File> file, const Superblock& root, OverlayMap map,
                  std::vector<uint64_t> page_blocks)
-    : loop_(loop), file_(std::move(file)), root_(root), map_(std::move(map)), sums_(*file_, std::move(page_blocks)) {}
+    : loop_(loop),
+      file_(std::move(file)),
+      root_(root),
+      map_(std::move(map)),
+      sums_(*file_, std::move(page_blocks)) {}
 
 Overlay::~Overlay() { *alive_ = false; }
 
-Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Create(Loop& loop, Storage& storage, NewOptions options) {
-  absl::StatusOr<std::unique_ptr<File>> file = storage.Open(DataFileName(options.id), OpenMode::kCreate);
+Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Create(Loop& loop, Storage& storage,
+                                                               NewOptions options) {
+  absl::StatusOr<std::unique_ptr<File>> file =
+      storage.Open(DataFileName(options.id), OpenMode::kCreate);
   if (!file.ok()) co_return file.status();
   Superblock root;
   root.kind = DataFileKind::kOverlay;
@@ -70,13 +77,15 @@ Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Create(Loop& loop, Stora
   std::unique_ptr<Overlay> overlay(new Overlay(loop, *std::move(file), root, {}, {}));
   overlay->root_.clean = true;
   // Room for both superblocks from the start: a full disk must not keep one from being written.
-  COWL_CO_RETURN_IF_ERROR(co_await overlay->file_->Allocate(0, BlockOffsetBytes(Superblock::kFirstFreeBlock)));
+  COWL_CO_RETURN_IF_ERROR(
+      co_await overlay->file_->Allocate(0, BlockOffsetBytes(Superblock::kFirstFreeBlock)));
   COWL_CO_RETURN_IF_ERROR(co_await WriteFirstSuperblock(*overlay->file_, &overlay->root_));
   COWL_CO_RETURN_IF_ERROR(co_await overlay->PrepareToAppend());  // syncs them, too
   co_return overlay;
 }
 
-Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Open(Loop& loop, Storage& storage, Uuid id, OpenMode mode,
+Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Open(Loop& loop, Storage& storage, Uuid id,
+                                                             OpenMode mode,
                                                              bool journal_is_durable) {
   absl::StatusOr<std::unique_ptr<File>> file = storage.Open(DataFileName(id), mode);
   if (!file.ok()) co_return file.status();
@@ -93,7 +102,8 @@ Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Open(Loop& loop, Storage
   OverlayMap overlay_map(std::move(map->extents), stored_blocks);
   std::unique_ptr<Overlay> overlay(
       new Overlay(loop, *std::move(file), *root, std::move(overlay_map), *std::move(pages)));
-  absl::StatusOr<ReplayedJournal> replayed = co_await ReplayJournal(*overlay->file_, *root, journal_is_durable, overlay->map_);
+  absl::StatusOr<ReplayedJournal> replayed =
+      co_await ReplayJournal(*overlay->file_, *root, journal_is_durable, overlay->map_);
   if (!replayed.ok()) co_return replayed.status();
   overlay->AdoptReplayed(*replayed);
   COWL_CO_RETURN_IF_ERROR(overlay->RebuildSlots(replayed->pinned));
@@ -113,7 +123,8 @@ void Overlay::AdoptReplayed(const ReplayedJournal& replayed) {
   facts_.has_checkpoint = root_.checkpoint_order > 0;
   facts_.has_writes = replayed.has_writes;
   if (replayed.continues) {
-    facts_.continues = SealMark{replayed.continues->peer, replayed.continues->peer_order, replayed.continues->peer_check};
+    facts_.continues = SealMark{replayed.continues->peer, replayed.continues->peer_order,
+                                replayed.continues->peer_check};
     facts_.continuation_is_durable = replayed.continues->order <= durable_order_;
   }
   if (!replayed.seal) return;
@@ -123,14 +134,17 @@ void Overlay::AdoptReplayed(const ReplayedJournal& replayed) {
 
 absl::Status Overlay::RebuildSlots(const std::vector<SlotRun>& pinned) {
   UsedBlocks used;
-  for (const auto& [begin, end] : MetadataRanges(RootWithoutJournal(root_), sums_.page_blocks())) used.Add(begin, end);
+  for (const auto& [begin, end] : MetadataRanges(RootWithoutJournal(root_), sums_.page_blocks()))
+    used.Add(begin, end);
   for (const SlotRun& chunk : chunks_) used.Add(chunk.physical, chunk.physical + chunk.blocks);
   for (const SlotRun& run : pinned) used.Add(run.physical, run.physical + run.blocks);
   map_.VisitRange(0, Extent::kStartLimit, [&](const Segment& segment) {
-    if (segment.kind == Segment::Kind::kData) used.Add(segment.physical, segment.physical + segment.length);
+    if (segment.kind == Segment::Kind::kData)
+      used.Add(segment.physical, segment.physical + segment.length);
   });
   if (const std::optional<uint64_t> twice = used.Sort()) {
-    return DataLoss(absl::StrCat(file_->path(), ": block ", *twice, " of the file is claimed twice: map and journal disagree"));
+    return DataLoss(absl::StrCat(file_->path(), ": block ", *twice,
+                                 " of the file is claimed twice: map and journal disagree"));
   }
   absl::StatusOr<uint64_t> size = file_->SizeBytes();
   if (!size.ok()) return size.status();
@@ -150,14 +164,16 @@ absl::Status Overlay::RebuildSlots(const std::vector<SlotRun>& pinned) {
 }
 
 Task<absl::Status> Overlay::Write(uint64_t block, std::span<const std::byte> data) {
-  // What a recovery found may be in the page cache only: nothing is written into free slots before it is durable.
+  // What a recovery found may be in the page cache only: nothing is written into free slots before
+  // it is durable.
   COWL_CO_RETURN_IF_ERROR(co_await PrepareToAppend());
   COWL_CO_RETURN_IF_ERROR(co_await Admit());
   JournalRecord record;
   record.type = JournalRecord::Type::kWrite;
   record.start = block;
   record.blocks = data.size() / kBlockBytes;
-  for (uint64_t i = 0; i < record.blocks; ++i) record.sums.push_back(Xxh3(data.subspan(i * kBlockBytes, kBlockBytes)));
+  for (uint64_t i = 0; i < record.blocks; ++i)
+    record.sums.push_back(Xxh3(data.subspan(i * kBlockBytes, kBlockBytes)));
   COWL_CO_RETURN_IF_ERROR(co_await Place(data, &record.runs));
   written_blocks_ += record.blocks;
   const std::vector<SlotRun> runs = record.runs;
@@ -181,7 +197,8 @@ Task<absl::Status> Overlay::Zero(uint64_t block, uint64_t blocks) {
 // Two epochs at most are open: one that is being synced, and one that takes writes.
 Task<absl::Status> Overlay::Admit() {
   const uint64_t pinned_max = std::max(kPinnedBlocksMin, map_.stored_blocks() / 32);
-  while (failure_.ok() && (slots_.pinned_blocks() > pinned_max || written_blocks_ > kUnsyncedBlocksMax)) {
+  while (failure_.ok() &&
+         (slots_.pinned_blocks() > pinned_max || written_blocks_ > kUnsyncedBlocksMax)) {
     if (syncing_) {
       co_await sync_done_.Wait();
     } else {
@@ -191,7 +208,8 @@ Task<absl::Status> Overlay::Admit() {
   co_return failure_;
 }
 
-// Puts the data into free slots. On a full disk: makes what was given up durable, which frees it, and tries once more.
+// Puts the data into free slots. On a full disk: makes what was given up durable, which frees it,
+// and tries once more.
 Task<absl::Status> Overlay::Place(std::span<const std::byte> data, std::vector<SlotRun>* runs) {
   absl::Status status = co_await TryPlace(data, runs);
   if (!absl::IsResourceExhausted(status)) co_return status;
@@ -218,9 +236,11 @@ Task<absl::Status> Overlay::TryPlace(std::span<const std::byte> data, std::vecto
   co_return status;
 }
 
-// A run that the disk had no room for has no space behind it, or only in parts: none of it may pass for room that is there already.
+// A run that the disk had no room for has no space behind it, or only in parts: none of it may pass
+// for room that is there already.
 Task<void> Overlay::ReturnRefused(SlotRun run) {
-  const absl::Status punched = co_await file_->PunchHole(BlockOffsetBytes(run.physical), BlockOffsetBytes(run.blocks));
+  const absl::Status punched =
+      co_await file_->PunchHole(BlockOffsetBytes(run.physical), BlockOffsetBytes(run.blocks));
   if (punched.ok()) {
     slots_.ReturnHollow(run);
   } else {
@@ -258,9 +278,12 @@ void Overlay::StartEpochTimer() {
   RunEpochTimer(this, alive_);
 }
 
-// After the last flush of a busy time no record says how much is durable; without that a flipped bit in the last epoch would look like a
-// crash's doing, and be undone with everything after it. So what is at rest ends with a mark that says so.
-bool Overlay::NeedsMark() const { return !sealed_ && last_change_order_ > std::max(claimed_order_, root_.resume_order); }
+// After the last flush of a busy time no record says how much is durable; without that a flipped
+// bit in the last epoch would look like a crash's doing, and be undone with everything after it. So
+// what is at rest ends with a mark that says so.
+bool Overlay::NeedsMark() const {
+  return !sealed_ && last_change_order_ > std::max(claimed_order_, root_.resume_order);
+}
 
 internal::Detached Overlay::RunEpochTimer(Overlay* overlay, std::shared_ptr<bool> alive) {
   while (true) {
@@ -280,7 +303,8 @@ internal::Detached Overlay::RunEpochTimer(Overlay* overlay, std::shared_ptr<bool
 
 internal::Detached Overlay::RunMark(Overlay* overlay) {
   const BackgroundWork work(overlay->background_, overlay->background_done_);
-  // Two: one shares a sector with the last record before it at most, so one damaged sector never takes a record and the proof of it.
+  // Two: one shares a sector with the last record before it at most, so one damaged sector never
+  // takes a record and the proof of it.
   for (int i = 0; i < 2; ++i) {
     JournalRecord mark;
     mark.type = JournalRecord::Type::kMark;

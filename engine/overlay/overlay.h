@@ -1,12 +1,15 @@
-// overlay.h: the writable, thin layer of one device: slots, journal and map in one file that a crash at any moment leaves valid.
+// overlay.h: the writable, thin layer of one device: slots, journal and map in one file that a
+// crash at any moment leaves valid.
 //
-// A write never overwrites what is committed: it takes free slots, writes the data, and then appends a journal record; the map
-// changes and the answer goes out after that. One journal write is in flight, carrying the records of everything that arrived
-// meanwhile. The rules are spelled out in docs/durability.md and where each is kept: slot_allocator.h, replay.h, overlay.cc.
+// A write never overwrites what is committed: it takes free slots, writes the data, and then
+// appends a journal record; the map changes and the answer goes out after that. One journal write
+// is in flight, carrying the records of everything that arrived meanwhile. The rules are spelled
+// out in docs/durability.md and where each is kept: slot_allocator.h, replay.h, overlay.cc.
 //
-// Units: blocks. Threads: one loop. Ownership: owns the file. Errors: ResourceExhausted when the disk is full (writing goes on once
-// there is room); DataLoss for blocks that fail their checksum; after a failed sync or journal write every change is refused with
-// that error (failure()). Durability: as BlockDevice.
+// Units: blocks. Threads: one loop. Ownership: owns the file. Errors: ResourceExhausted when the
+// disk is full (writing goes on once there is room); DataLoss for blocks that fail their checksum;
+// after a failed sync or journal write every change is refused with that error (failure()).
+// Durability: as BlockDevice.
 #pragma once
 
 #include <cstdint>
@@ -36,14 +39,16 @@ struct SealMark {
   uint64_t check = 0;
 };
 
-// What recovery of an interrupted snapshot must know of an overlay's journal (store: pending successors).
+// What recovery of an interrupted snapshot must know of an overlay's journal (store: pending
+// successors).
 struct JournalFacts {
   std::optional<SealMark> continues;  // the overlay this one follows
   std::optional<SealMark> seal;       // this one's last record is its seal, naming
   Uuid seal_successor;                // this successor
   bool has_writes = false;            // since the last checkpoint
   bool has_checkpoint = false;
-  bool continuation_is_durable = false;  // its first record was synced: so was the seal of the one it follows
+  bool continuation_is_durable =
+      false;  // its first record was synced: so was the seal of the one it follows
 };
 
 class Overlay {
@@ -55,17 +60,22 @@ class Overlay {
   };
 
   // Makes the file, durable but for its folder's entry, ready to append to.
-  static Task<absl::StatusOr<std::unique_ptr<Overlay>>> Create(Loop& loop, Storage& storage, NewOptions options);
-  // Opens and replays. Writes nothing: a store that is only read stays as it is. `journal_is_durable`: see replay.h.
-  static Task<absl::StatusOr<std::unique_ptr<Overlay>>> Open(Loop& loop, Storage& storage, Uuid id, OpenMode mode,
+  static Task<absl::StatusOr<std::unique_ptr<Overlay>>> Create(Loop& loop, Storage& storage,
+                                                               NewOptions options);
+  // Opens and replays. Writes nothing: a store that is only read stays as it is.
+  // `journal_is_durable`: see replay.h.
+  static Task<absl::StatusOr<std::unique_ptr<Overlay>>> Open(Loop& loop, Storage& storage, Uuid id,
+                                                             OpenMode mode,
                                                              bool journal_is_durable);
   ~Overlay();
   Overlay(const Overlay&) = delete;
   Overlay& operator=(const Overlay&) = delete;
 
-  // At most JournalRecord::kBlocksMax whole blocks. The caller keeps overlapping partial-block updates apart.
+  // At most JournalRecord::kBlocksMax whole blocks. The caller keeps overlapping partial-block
+  // updates apart.
   Task<absl::Status> Write(uint64_t block, std::span<const std::byte> data);
-  // The range reads as zeros and hides what lies below. Works on a full disk, too, while the journal's reserve lasts.
+  // The range reads as zeros and hides what lies below. Works on a full disk, too, while the
+  // journal's reserve lasts.
   Task<absl::Status> Zero(uint64_t block, uint64_t blocks);
   Task<absl::Status> Flush();
 
@@ -74,24 +84,30 @@ class Overlay {
   void VisitRange(uint64_t begin, uint64_t end, Visit&& visit) const {
     map_.VisitRange(begin, end, visit);
   }
-  // Reads slots that VisitRange named, verified. The caller holds a read ticket from before VisitRange on.
+  // Reads slots that VisitRange named, verified. The caller holds a read ticket from before
+  // VisitRange on.
   Task<absl::Status> ReadSlots(uint64_t physical, std::span<std::byte> into);
   uint64_t EnterRead() { return slots_.EnterRead(); }
   void LeaveRead(uint64_t ticket) { slots_.LeaveRead(ticket); }
 
   // Makes the first append cheap: raises the incarnation now.
   Task<absl::Status> PrepareToAppend();
-  // Snapshot: nothing may be appended to this overlay after Seal, nothing before Continue to the new one.
+  // Snapshot: nothing may be appended to this overlay after Seal, nothing before Continue to the
+  // new one.
   Task<absl::StatusOr<SealMark>> Seal(Uuid successor);
   Task<absl::Status> Continue(SealMark mark);
   // Every sync of this overlay first makes `predecessor` durable; null ends that.
-  void SetPredecessor(std::shared_ptr<Overlay> predecessor) { predecessor_ = std::move(predecessor); }
+  void SetPredecessor(std::shared_ptr<Overlay> predecessor) {
+    predecessor_ = std::move(predecessor);
+  }
 
-  // Turns the file into a layer: the final map and checksums, the superblock last. No writes may be in flight or come after.
+  // Turns the file into a layer: the final map and checksums, the superblock last. No writes may be
+  // in flight or come after.
   Task<absl::Status> SealToLayer(uint64_t size_bytes, Uuid parent, std::string created_by);
   // Writes a checkpoint now.
   Task<absl::Status> Checkpoint();
-  // Ends background work, checkpoints what is dirty and marks the file clean. Call once; only the destructor may follow.
+  // Ends background work, checkpoints what is dirty and marks the file clean. Call once; only the
+  // destructor may follow.
   Task<absl::Status> Close();
   // Ends background work and leaves the file as it is, as Close without its checkpoint.
   Task<void> EndBackground();
@@ -120,7 +136,8 @@ class Overlay {
   };
   enum class CheckpointKind { kRunning, kClean, kLayer };
 
-  Overlay(Loop& loop, std::unique_ptr<File> file, const Superblock& root, OverlayMap map, std::vector<uint64_t> page_blocks);
+  Overlay(Loop& loop, std::unique_ptr<File> file, const Superblock& root, OverlayMap map,
+          std::vector<uint64_t> page_blocks);
 
   void AdoptReplayed(const ReplayedJournal& replayed);
   absl::Status RebuildSlots(const std::vector<SlotRun>& pinned);
@@ -180,14 +197,15 @@ class Overlay {
   Superblock root_;
   bool appendable_ = false;  // incarnation raised and synced, journal chunk there
   bool preparing_ = false;   // that is under way
-  bool sealed_ = false;      // the last record is a seal: neither a link nor a checkpoint may follow
+  bool sealed_ = false;  // the last record is a seal: neither a link nor a checkpoint may follow
   WaitQueue prepared_;
 
   OverlayMap map_;
   SumTable sums_;
   SlotAllocator slots_{Superblock::kFirstFreeBlock};
 
-  // The journal: where the next record goes; chunks since the last checkpoint; what waits for the pump.
+  // The journal: where the next record goes; chunks since the last checkpoint; what waits for the
+  // pump.
   JournalPosition position_;
   std::vector<SlotRun> chunks_;
   std::vector<Pending*> queue_;
@@ -200,8 +218,8 @@ class Overlay {
   uint64_t durable_order_ = 0;
   bool syncing_ = false;
   WaitQueue sync_done_;
-  uint64_t claimed_order_ = 0;      // the durable order that the last record carries
-  uint64_t last_change_order_ = 0;  // of the last record that is no mark
+  uint64_t claimed_order_ = 0;            // the durable order that the last record carries
+  uint64_t last_change_order_ = 0;        // of the last record that is no mark
   std::vector<SlotRun> recovered_slots_;  // to be rewritten before the first sync counts
   RecoveredJournal recovered_journal_;
   bool recovered_root_ = false;
@@ -215,7 +233,7 @@ class Overlay {
   std::coroutine_handle<> freeze_waiter_;
   absl::Status freeze_status_;
   std::shared_ptr<const OverlayMap::Frozen> frozen_;
-  JournalPosition frozen_position_;     // where the journal goes on after what is frozen
+  JournalPosition frozen_position_;  // where the journal goes on after what is frozen
   uint64_t frozen_stored_blocks_ = 0;
   std::vector<SlotRun> frozen_chunks_;  // what the checkpoint frees
   WaitQueue checkpoint_done_;

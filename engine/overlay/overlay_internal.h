@@ -12,7 +12,8 @@ struct Overlay::Pending {
   std::coroutine_handle<> waiter;
 };
 
-// More written than this since the last sync ends an epoch: what a recovery has to verify stays bounded.
+// More written than this since the last sync ends an epoch: what a recovery has to verify stays
+// bounded.
 inline constexpr uint64_t kUnsyncedBlocksMax = 64 * kMiB / kBlockBytes;
 
 // The journal's chunks: small at first, so that a small overlay stays small, then doubling.

@@ -28,9 +28,11 @@ void OverlayMap::SetRange(const Segment& segment, std::vector<SlotRun>* replaced
 }
 
 std::optional<uint64_t> OverlayMap::RecentSum(uint64_t physical) const {
-  if (const auto found = recent_.sums.find(physical); found != recent_.sums.end()) return found->second;
+  if (const auto found = recent_.sums.find(physical); found != recent_.sums.end())
+    return found->second;
   if (frozen_ == nullptr) return std::nullopt;
-  if (const auto found = frozen_->sums.find(physical); found != frozen_->sums.end()) return found->second;
+  if (const auto found = frozen_->sums.find(physical); found != frozen_->sums.end())
+    return found->second;
   return std::nullopt;
 }
 

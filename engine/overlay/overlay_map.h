@@ -1,7 +1,8 @@
-// overlay_map.h: what an overlay holds: three levels of map (written since the last freeze, frozen, checkpointed) and the
-// checksums of blocks that no checkpoint has written yet.
-// Freezing costs nothing whatever the size: the frozen level is merged and written elsewhere while the first takes new records.
-// Units: blocks. Threads: one loop; what Freeze returned and base() may be read by a helper thread until Install.
+// overlay_map.h: what an overlay holds: three levels of map (written since the last freeze, frozen,
+// checkpointed) and the checksums of blocks that no checkpoint has written yet. Freezing costs
+// nothing whatever the size: the frozen level is merged and written elsewhere while the first takes
+// new records. Units: blocks. Threads: one loop; what Freeze returned and base() may be read by a
+// helper thread until Install.
 #pragma once
 
 #include <memory>
@@ -22,7 +23,8 @@ class OverlayMap {
  public:
   OverlayMap() = default;
   OverlayMap(ExtentArray base, uint64_t stored_blocks)
-      : base_(std::make_shared<const ExtentArray>(std::move(base))), stored_blocks_(stored_blocks) {}
+      : base_(std::make_shared<const ExtentArray>(std::move(base))),
+        stored_blocks_(stored_blocks) {}
 
   struct Frozen {
     RangeMap runs;
@@ -32,14 +34,16 @@ class OverlayMap {
   // Applies a kWrite or kZero record; slots it replaces are appended to `replaced`.
   void Apply(const JournalRecord& record, std::vector<SlotRun>* replaced);
 
-  // Calls visit(Segment) for every piece of [begin, end) in order; kAbsent where the overlay has nothing.
+  // Calls visit(Segment) for every piece of [begin, end) in order; kAbsent where the overlay has
+  // nothing.
   template <typename Visit>
   void VisitRange(uint64_t begin, uint64_t end, Visit&& visit) const;
 
   // The checksum of a slot, where no checkpoint has written it yet.
   std::optional<uint64_t> RecentSum(uint64_t physical) const;
 
-  // Everything so far becomes the frozen level. A frozen level that is still there (its checkpoint failed) is taken along.
+  // Everything so far becomes the frozen level. A frozen level that is still there (its checkpoint
+  // failed) is taken along.
   std::shared_ptr<const Frozen> Freeze();
   // The frozen level has become part of `base`.
   void Install(std::shared_ptr<const ExtentArray> base);

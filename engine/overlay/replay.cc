@@ -13,8 +13,8 @@
 namespace cowl {
 namespace {
 
-// A record that fits the chain: where it stands, and where the chain stands after it. Decoded again when it is needed, since a
-// journal holds many and most are applied once.
+// A record that fits the chain: where it stands, and where the chain stands after it. Decoded again
+// when it is needed, since a journal holds many and most are applied once.
 struct ChainedRecord {
   uint32_t chunk_index = 0;
   uint32_t offset_bytes = 0;
@@ -27,12 +27,13 @@ struct Chain {
   std::vector<SlotRun> chunks;
   std::vector<std::vector<std::byte>> bytes;  // of each chunk
   std::vector<ChainedRecord> records;
-  uint64_t durable_order = 0;  // the highest that a record names
+  uint64_t durable_order = 0;   // the highest that a record names
   std::vector<std::byte> rest;  // of the last chunk, from where no record fits
 
   JournalRecord Decode(const ChainedRecord& at, uint64_t secret) const {
     size_t length = 0;
-    return *DecodeRecord(std::span(bytes[at.chunk_index]).subspan(at.offset_bytes), secret, &length);
+    return *DecodeRecord(std::span(bytes[at.chunk_index]).subspan(at.offset_bytes), secret,
+                         &length);
   }
 };
 
@@ -46,12 +47,15 @@ Task<absl::StatusOr<std::vector<std::byte>>> ReadChunk(File& file, const SlotRun
   co_return bytes;
 }
 
-// Whether `record` follows what `position` says. Records above resume_order that carry an older incarnation are the tail that a
-// recovery gave up.
-bool Fits(const JournalRecord& record, const JournalPosition& position, const Superblock& superblock) {
-  const bool incarnation_ok = record.order > superblock.resume_order ? record.incarnation == superblock.incarnation
-                                                                     : record.incarnation <= superblock.incarnation;
-  return record.order == position.last_order + 1 && record.previous_check == position.last_check && incarnation_ok;
+// Whether `record` follows what `position` says. Records above resume_order that carry an older
+// incarnation are the tail that a recovery gave up.
+bool Fits(const JournalRecord& record, const JournalPosition& position,
+          const Superblock& superblock) {
+  const bool incarnation_ok = record.order > superblock.resume_order
+                                  ? record.incarnation == superblock.incarnation
+                                  : record.incarnation <= superblock.incarnation;
+  return record.order == position.last_order + 1 && record.previous_check == position.last_check &&
+         incarnation_ok;
 }
 
 JournalPosition After(const JournalRecord& record, JournalPosition position, size_t length_bytes) {
@@ -65,20 +69,24 @@ JournalPosition After(const JournalRecord& record, JournalPosition position, siz
   return position;
 }
 
-absl::Status CheckRanges(const JournalRecord& record, const Superblock& superblock, const std::string& path) {
+absl::Status CheckRanges(const JournalRecord& record, const Superblock& superblock,
+                         const std::string& path) {
   const uint64_t limit = BlocksCeil(kDeviceBytesMax);
   bool ok = record.start <= limit && record.blocks <= limit - record.start;
   for (const SlotRun& run : record.runs) ok = ok && run.physical >= Superblock::kFirstFreeBlock;
   if (record.type == JournalRecord::Type::kLink) {
-    ok = ok && record.chunk.physical >= Superblock::kFirstFreeBlock && record.chunk.blocks <= kChunkBlocksMax;
+    ok = ok && record.chunk.physical >= Superblock::kFirstFreeBlock &&
+         record.chunk.blocks <= kChunkBlocksMax;
   }
   if (ok) return absl::OkStatus();
-  return DataLoss(absl::StrCat(path, ": journal record ", record.order, " (generation ", superblock.generation,
-                               ") names blocks that cannot be"));
+  return DataLoss(absl::StrCat(path, ": journal record ", record.order, " (generation ",
+                               superblock.generation, ") names blocks that cannot be"));
 }
 
-// Takes the records of the last chunk read, moving `position` along; true when they end with a link to another chunk.
-absl::StatusOr<bool> ReadRecords(const Superblock& superblock, const std::string& path, JournalPosition& position, Chain& chain) {
+// Takes the records of the last chunk read, moving `position` along; true when they end with a link
+// to another chunk.
+absl::StatusOr<bool> ReadRecords(const Superblock& superblock, const std::string& path,
+                                 JournalPosition& position, Chain& chain) {
   const std::span<const std::byte> bytes = chain.bytes.back();
   const auto chunk_index = static_cast<uint32_t>(chain.bytes.size() - 1);
   while (true) {
@@ -90,7 +98,8 @@ absl::StatusOr<bool> ReadRecords(const Superblock& superblock, const std::string
       return false;
     }
     COWL_RETURN_IF_ERROR(CheckRanges(*record, superblock, path));
-    chain.records.push_back({chunk_index, static_cast<uint32_t>(position.offset_bytes), record->order});
+    chain.records.push_back(
+        {chunk_index, static_cast<uint32_t>(position.offset_bytes), record->order});
     chain.durable_order = std::max(chain.durable_order, record->durable_order);
     position = After(*record, position, length);
     if (record->type == JournalRecord::Type::kLink) return true;
@@ -99,11 +108,14 @@ absl::StatusOr<bool> ReadRecords(const Superblock& superblock, const std::string
 
 Task<absl::StatusOr<Chain>> ReadChain(File& file, const Superblock& superblock) {
   Chain chain;
-  JournalPosition position{{superblock.journal_block, superblock.journal_blocks}, 0, superblock.checkpoint_order,
+  JournalPosition position{{superblock.journal_block, superblock.journal_blocks},
+                           0,
+                           superblock.checkpoint_order,
                            superblock.journal_check};
   chain.start = position;
   if (superblock.journal_blocks > kChunkBlocksMax) {
-    co_return DataLoss(absl::StrCat(file.path(), ": superblock: a journal chunk of ", superblock.journal_blocks, " blocks"));
+    co_return DataLoss(absl::StrCat(file.path(), ": superblock: a journal chunk of ",
+                                    superblock.journal_blocks, " blocks"));
   }
   while (position.chunk.blocks != 0) {
     absl::StatusOr<std::vector<std::byte>> read = co_await ReadChunk(file, position.chunk);
@@ -118,39 +130,47 @@ Task<absl::StatusOr<Chain>> ReadChain(File& file, const Superblock& superblock) 
   co_return chain;
 }
 
-// What the bytes after the end of the chain say: later records of this journal, in whatever state the rest is.
+// What the bytes after the end of the chain say: later records of this journal, in whatever state
+// the rest is.
 struct Leftovers {
   uint64_t order = 0;
   uint64_t durable_order = 0;  // the highest that any of them names
   std::vector<SlotRun> links;
 };
 
-Leftovers FindLeftovers(std::span<const std::byte> bytes, uint64_t last_order, const Superblock& superblock) {
+Leftovers FindLeftovers(std::span<const std::byte> bytes, uint64_t last_order,
+                        const Superblock& superblock) {
   Leftovers found;
   for (size_t at = 0; at + JournalRecord::kHeaderBytes <= bytes.size(); at += 8) {
     size_t length = 0;
-    const std::optional<JournalRecord> record = DecodeRecord(bytes.subspan(at), superblock.secret, &length);
-    if (!record || record->order <= last_order || record->incarnation > superblock.incarnation) continue;
+    const std::optional<JournalRecord> record =
+        DecodeRecord(bytes.subspan(at), superblock.secret, &length);
+    if (!record || record->order <= last_order || record->incarnation > superblock.incarnation)
+      continue;
     if (record->durable_order > found.durable_order) {
       found.order = record->order;
       found.durable_order = record->durable_order;
     }
-    if (record->type == JournalRecord::Type::kLink && record->chunk.blocks <= kChunkBlocksMax) found.links.push_back(record->chunk);
+    if (record->type == JournalRecord::Type::kLink && record->chunk.blocks <= kChunkBlocksMax)
+      found.links.push_back(record->chunk);
   }
   return found;
 }
 
-// The chain ended at `last_order`. A later record that knew a later order to be durable proves that the end is damage, not a
-// crash's tail. Later records are looked for in the rest of the chunk, and in those that it links to.
-Task<absl::Status> CheckEndIsTail(File& file, const Chain& chain, uint64_t last_order, const Superblock& superblock) {
+// The chain ended at `last_order`. A later record that knew a later order to be durable proves that
+// the end is damage, not a crash's tail. Later records are looked for in the rest of the chunk, and
+// in those that it links to.
+Task<absl::Status> CheckEndIsTail(File& file, const Chain& chain, uint64_t last_order,
+                                  const Superblock& superblock) {
   std::vector<std::byte> bytes = chain.rest;
   std::vector<SlotRun> to_read;
   absl::flat_hash_set<uint64_t> seen;
   while (true) {
     const Leftovers found = FindLeftovers(bytes, last_order, superblock);
     if (found.durable_order > last_order) {
-      co_return DataLoss(absl::StrCat(file.path(), ": the journal is damaged after record ", last_order, ": record ", found.order,
-                                      " says that all up to ", found.durable_order, " had been synced"));
+      co_return DataLoss(absl::StrCat(file.path(), ": the journal is damaged after record ",
+                                      last_order, ": record ", found.order, " says that all up to ",
+                                      found.durable_order, " had been synced"));
     }
     for (const SlotRun& chunk : found.links) {
       if (seen.insert(chunk.physical).second) to_read.push_back(chunk);
@@ -164,20 +184,23 @@ Task<absl::Status> CheckEndIsTail(File& file, const Chain& chain, uint64_t last_
 }
 
 // Which blocks of a kWrite do not hold what the record says.
-Task<absl::StatusOr<std::vector<uint64_t>>> BadBlocks(File& file, const JournalRecord& record, uint64_t file_bytes) {
+Task<absl::StatusOr<std::vector<uint64_t>>> BadBlocks(File& file, const JournalRecord& record,
+                                                      uint64_t file_bytes) {
   std::vector<uint64_t> bad;
   std::vector<std::byte> data;
   uint64_t block = record.start;
   size_t sum = 0;
   for (const SlotRun& run : record.runs) {
     const uint64_t begin = BlockOffsetBytes(run.physical);
-    // Data that lies beyond the end of the file was never written, or lost; what stands before it counts all the same.
-    const uint64_t readable = begin < file_bytes ? std::min(run.blocks, BlocksFloor(file_bytes - begin)) : 0;
+    // Data that lies beyond the end of the file was never written, or lost; what stands before it
+    // counts all the same.
+    const uint64_t readable =
+        begin < file_bytes ? std::min(run.blocks, BlocksFloor(file_bytes - begin)) : 0;
     data.resize(BlockOffsetBytes(readable));
     if (readable != 0) COWL_CO_RETURN_IF_ERROR(co_await file.Read(begin, data));
     for (uint64_t i = 0; i < run.blocks; ++i, ++sum, ++block) {
-      const bool holds =
-          i < readable && Xxh3(std::span(data).subspan(i * kBlockBytes, kBlockBytes)) == record.sums[sum];
+      const bool holds = i < readable && Xxh3(std::span(data).subspan(
+                                             i * kBlockBytes, kBlockBytes)) == record.sums[sum];
       if (!holds) bad.push_back(block);
     }
   }
@@ -203,8 +226,10 @@ class BadMappings {
   absl::flat_hash_set<uint64_t> live_;
 };
 
-// How many records of the chain hold: all up to `durable`, and then up to the last at which no live mapping is bad.
-Task<absl::StatusOr<size_t>> CountHolding(File& file, const Chain& chain, uint64_t secret, uint64_t durable) {
+// How many records of the chain hold: all up to `durable`, and then up to the last at which no live
+// mapping is bad.
+Task<absl::StatusOr<size_t>> CountHolding(File& file, const Chain& chain, uint64_t secret,
+                                          uint64_t durable) {
   absl::StatusOr<uint64_t> file_bytes = file.SizeBytes();
   if (!file_bytes.ok()) co_return file_bytes.status();
   size_t holding = 0;
@@ -234,7 +259,9 @@ class TailSlots {
   bool Add(const JournalRecord& record, const std::vector<SlotRun>& replaced) {
     for (const SlotRun& run : replaced) {
       std::vector<SlotRun> born_above;
-      live_.Split(run, [&](const SlotRun& piece, bool is_tail) { (is_tail ? born_above : pinned_).push_back(piece); });
+      live_.Split(run, [&](const SlotRun& piece, bool is_tail) {
+        (is_tail ? born_above : pinned_).push_back(piece);
+      });
       for (const SlotRun& piece : born_above) live_.Remove(piece);
     }
     for (const SlotRun& run : record.runs) {
@@ -257,8 +284,8 @@ class TailSlots {
 
 }  // namespace
 
-Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock& superblock, bool journal_is_durable,
-                                                    OverlayMap& map) {
+Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock& superblock,
+                                                    bool journal_is_durable, OverlayMap& map) {
   absl::StatusOr<Chain> chain = co_await ReadChain(file, superblock);
   if (!chain.ok()) co_return chain.status();
   const uint64_t last_order = chain->end.last_order;
@@ -267,10 +294,12 @@ Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock
   replayed.durable_order =
       journal_is_durable ? last_order : std::max(superblock.resume_order, chain->durable_order);
   if (replayed.durable_order > last_order) {
-    co_return DataLoss(absl::StrCat(file.path(), ": the journal ends at record ", last_order, ", but all up to ",
-                                    replayed.durable_order, " had been synced"));
+    co_return DataLoss(absl::StrCat(file.path(), ": the journal ends at record ", last_order,
+                                    ", but all up to ", replayed.durable_order,
+                                    " had been synced"));
   }
-  absl::StatusOr<size_t> holding = co_await CountHolding(file, *chain, superblock.secret, replayed.durable_order);
+  absl::StatusOr<size_t> holding =
+      co_await CountHolding(file, *chain, superblock.secret, replayed.durable_order);
   if (!holding.ok()) co_return holding.status();
   chain->records.resize(*holding);
 
@@ -283,13 +312,15 @@ Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock
     replaced.clear();
     map.Apply(record, &replaced);
     replayed.position = After(record, replayed.position, EncodedBytes(record));
-    replayed.has_writes |= record.type == JournalRecord::Type::kWrite || record.type == JournalRecord::Type::kZero;
+    replayed.has_writes |=
+        record.type == JournalRecord::Type::kWrite || record.type == JournalRecord::Type::kZero;
     if (record.type == JournalRecord::Type::kLink) replayed.chunks.push_back(record.chunk);
     if (record.type == JournalRecord::Type::kContinue) replayed.continues = record;
     replayed.seal.reset();
     if (record.type == JournalRecord::Type::kSeal) replayed.seal = record;
     if (record.order > replayed.durable_order && !tail.Add(record, replaced)) {
-      co_return DataLoss(absl::StrCat(file.path(), ": journal record ", record.order, " takes a block that is in use"));
+      co_return DataLoss(absl::StrCat(file.path(), ": journal record ", record.order,
+                                      " takes a block that is in use"));
     }
   }
   tail.Finish(&replayed);

@@ -133,7 +133,8 @@ void SlotAllocator::BeginSync() {
 void SlotAllocator::EndSync(bool succeeded) {
   BlockSet synced = std::move(syncing_);
   syncing_ = {};
-  // After a sync that failed nobody knows whether the replacements are durable: those slots are never touched again.
+  // After a sync that failed nobody knows whether the replacements are durable: those slots are
+  // never touched again.
   if (!succeeded) return;
   synced.ForEach([this](const SlotRun& run) { ReleaseAfterReads(run); });
 }
@@ -161,7 +162,8 @@ void SlotAllocator::ReleaseAfterReads(const SlotRun& run) {
   generations_.back().waiting.push_back(run);
 }
 
-// Generations end in the order they began: a run waits for every read that was under way when it was given up.
+// Generations end in the order they began: a run waits for every read that was under way when it
+// was given up.
 void SlotAllocator::PopDrained() {
   while (generations_.front().readers == 0 && generations_.front().closed) {
     for (const SlotRun& run : generations_.front().waiting) free_.Add(run);

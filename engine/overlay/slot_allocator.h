@@ -1,9 +1,11 @@
-// slot_allocator.h: which blocks of an overlay's file are free, and when a block that was given up may be used again.
-// Units: blocks of the file. Threads: one loop. Errors: none; freeing what is free is a bug (CHECK).
+// slot_allocator.h: which blocks of an overlay's file are free, and when a block that was given up
+// may be used again. Units: blocks of the file. Threads: one loop. Errors: none; freeing what is
+// free is a bug (CHECK).
 //
-// The rule that crash safety hangs on: a slot that was live at the last durable point stays untouched until a sync that was
-// submitted after its replacement's record was written has completed, and until every read that looked it up has drained. A slot
-// that was born and replaced since the last sync was submitted needs only the reads to drain.
+// The rule that crash safety hangs on: a slot that was live at the last durable point stays
+// untouched until a sync that was submitted after its replacement's record was written has
+// completed, and until every read that looked it up has drained. A slot that was born and replaced
+// since the last sync was submitted needs only the reads to drain.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +31,8 @@ class BlockSet {
   bool empty() const { return ranges_.empty(); }
   uint64_t blocks() const { return blocks_; }
   void Clear();
-  // Takes at most `blocks` from the first range at or after `from`, wrapping around. Empty run when the set is empty.
+  // Takes at most `blocks` from the first range at or after `from`, wrapping around. Empty run when
+  // the set is empty.
   SlotRun TakeFrom(uint64_t from, uint64_t blocks);
   // Takes exactly `blocks` that lie in one range; empty run when no range is that long.
   SlotRun TakeContiguous(uint64_t blocks);
@@ -62,7 +65,8 @@ class SlotAllocator {
   // As Retire, for a slot that is known to have been live at the last durable point (recovery).
   void Pin(const SlotRun& run);
 
-  // A sync is submitted: what is retired from here on waits for the next one. End tells how it went.
+  // A sync is submitted: what is retired from here on waits for the next one. End tells how it
+  // went.
   void BeginSync();
   void EndSync(bool succeeded);
 
@@ -96,10 +100,10 @@ class SlotAllocator {
   uint64_t tail_;
   uint64_t cursor_ = 0;  // where the last Take ended: sequential data stays sequential
   BlockSet free_;
-  BlockSet hollow_;      // free and punched
-  BlockSet born_;        // taken since the last sync was submitted
-  BlockSet pinned_;      // retired since then
-  BlockSet syncing_;     // retired before it, while it runs
+  BlockSet hollow_;   // free and punched
+  BlockSet born_;     // taken since the last sync was submitted
+  BlockSet pinned_;   // retired since then
+  BlockSet syncing_;  // retired before it, while it runs
 
   std::deque<ReadGeneration> generations_{1};
   uint64_t first_generation_ = 0;
@@ -112,7 +116,8 @@ void BlockSet::Split(const SlotRun& run, Visit&& visit) const {
   auto it = ranges_.upper_bound(begin);
   if (it != ranges_.begin() && std::prev(it)->second > begin) --it;
   for (; begin < end; ++it) {
-    const uint64_t member_from = it == ranges_.end() ? end : std::min(end, std::max(begin, it->first));
+    const uint64_t member_from =
+        it == ranges_.end() ? end : std::min(end, std::max(begin, it->first));
     if (begin < member_from) visit(SlotRun{begin, member_from - begin}, false);
     begin = member_from;
     if (begin == end) return;

@@ -12,7 +12,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Space goes back to the file system in batches, away from the flushes: punching before a sync doubles its time.
+// Space goes back to the file system in batches, away from the flushes: punching before a sync
+// doubles its time.
 constexpr auto kTrimDelay = 200ms;
 constexpr uint64_t kPunchBlocksMax = 64 * kMiB / kBlockBytes;
 // Freed space kept for the next writes: this much after rewrites, next to nothing after discards.
@@ -57,7 +58,8 @@ Task<absl::Status> Overlay::SyncOnce() {
   slots_.BeginSync();
   written_blocks_ = 0;
   absl::Status status;
-  // What this overlay continues must be durable first: whoever finds our records durable takes its seal for a fact.
+  // What this overlay continues must be durable first: whoever finds our records durable takes its
+  // seal for a fact.
   const std::shared_ptr<Overlay> predecessor = predecessor_;
   if (predecessor != nullptr) status = co_await predecessor->Flush();
   if (status.ok()) status = co_await RewriteTail();
@@ -74,15 +76,18 @@ Task<absl::Status> Overlay::SyncOnce() {
   co_return status;
 }
 
-// After an unclean close the kernel may hold pages for clean that never reached the disk (a sync that failed is told once, perhaps to
-// the process that died). What lies above the last durable point, and the superblock, are therefore written again before a sync counts.
+// After an unclean close the kernel may hold pages for clean that never reached the disk (a sync
+// that failed is told once, perhaps to the process that died). What lies above the last durable
+// point, and the superblock, are therefore written again before a sync counts.
 Task<absl::Status> Overlay::RewriteTail() {
-  if (std::exchange(recovered_root_, false)) COWL_CO_RETURN_IF_ERROR(co_await WriteSuperblock(*file_, root_));
+  if (std::exchange(recovered_root_, false))
+    COWL_CO_RETURN_IF_ERROR(co_await WriteSuperblock(*file_, root_));
   const std::vector<SlotRun> slots = std::move(recovered_slots_);
   recovered_slots_.clear();
   for (const SlotRun& run : slots) {
     const uint64_t begin = BlockOffsetBytes(run.physical);
-    COWL_CO_RETURN_IF_ERROR(co_await RewriteRange(*file_, begin, begin + BlockOffsetBytes(run.blocks)));
+    COWL_CO_RETURN_IF_ERROR(
+        co_await RewriteRange(*file_, begin, begin + BlockOffsetBytes(run.blocks)));
   }
   const RecoveredJournal journal = std::move(recovered_journal_);
   recovered_journal_ = {};
@@ -95,7 +100,8 @@ Task<absl::Status> Overlay::RewriteTail() {
   co_return absl::OkStatus();
 }
 
-// The kernel marks pages clean after a failed write-back, so trying again would lie: nothing more is acknowledged.
+// The kernel marks pages clean after a failed write-back, so trying again would lie: nothing more
+// is acknowledged.
 void Overlay::Fail(const absl::Status& status) {
   if (failure_.ok()) failure_ = Annotate(status, "the device turned read-only");
 }
@@ -142,8 +148,10 @@ internal::Detached Overlay::RunTrim(Overlay* overlay, std::shared_ptr<bool> aliv
   const uint64_t kept = overlay->discarded_ ? kKeptBlocksAfterDiscard : kKeptBlocks;
   overlay->discarded_ = false;
   absl::Status status;
-  // After a failure nobody knows which superblock the disk holds, so what looks free may be named by it.
-  while (status.ok() && !overlay->closing_ && overlay->failure_.ok() && overlay->slots_.backed_free_blocks() > kept) {
+  // After a failure nobody knows which superblock the disk holds, so what looks free may be named
+  // by it.
+  while (status.ok() && !overlay->closing_ && overlay->failure_.ok() &&
+         overlay->slots_.backed_free_blocks() > kept) {
     status = co_await overlay->PunchSome(overlay->slots_.backed_free_blocks() - kept);
   }
   overlay->trim_running_ = false;
@@ -151,13 +159,15 @@ internal::Detached Overlay::RunTrim(Overlay* overlay, std::shared_ptr<bool> aliv
 
 Task<absl::Status> Overlay::PunchSome(uint64_t blocks) {
   const SlotRun run = slots_.TakeForPunch(std::min(blocks, kPunchBlocksMax));
-  const absl::Status status = co_await file_->PunchHole(BlockOffsetBytes(run.physical), BlockOffsetBytes(run.blocks));
+  const absl::Status status =
+      co_await file_->PunchHole(BlockOffsetBytes(run.physical), BlockOffsetBytes(run.blocks));
   slots_.AddHollow(run);
   co_return status;
 }
 
 Task<absl::Status> Overlay::PunchFree() {
-  while (slots_.backed_free_blocks() > 0) COWL_CO_RETURN_IF_ERROR(co_await PunchSome(slots_.backed_free_blocks()));
+  while (slots_.backed_free_blocks() > 0)
+    COWL_CO_RETURN_IF_ERROR(co_await PunchSome(slots_.backed_free_blocks()));
   co_return absl::OkStatus();
 }
 

@@ -20,7 +20,8 @@ absl::Status CheckAgainstRow(const LayerMap& map, const LayerRow& row) {
 Task<absl::StatusOr<LayerMaps>> LoadAll(Storage& storage, std::vector<LayerRow> layers) {
   LayerMaps maps;
   for (const LayerRow& row : layers) {
-    absl::StatusOr<std::shared_ptr<const LayerMap>> map = co_await LoadLayerMap(storage, DataFileName(row.id));
+    absl::StatusOr<std::shared_ptr<const LayerMap>> map =
+        co_await LoadLayerMap(storage, DataFileName(row.id));
     if (!map.ok()) co_return map.status();
     COWL_CO_RETURN_IF_ERROR(CheckAgainstRow(**map, row));
     maps.push_back(*std::move(map));
@@ -33,8 +34,8 @@ bool IsChain(const ChainMap& map, std::span<const LayerRow> rows) {
                     [](const Uuid& id, const LayerRow& row) { return id == row.id; });
 }
 
-// `top` over the merged chain below it: what a snapshot makes, without reading that chain's layers again. Null when the merged map
-// would name too many sources (MergeChain says so better).
+// `top` over the merged chain below it: what a snapshot makes, without reading that chain's layers
+// again. Null when the merged map would name too many sources (MergeChain says so better).
 std::shared_ptr<const ChainMap> ChainOver(const LayerMap& top, const ChainMap& below) {
   auto chain = std::make_shared<ChainMap>();
   chain->layers = {top.superblock.id};
@@ -57,7 +58,8 @@ std::shared_ptr<const ChainMap> ChainOver(const LayerMap& top, const ChainMap& b
     chain->sources.push_back({source.layer_index + 1, file_index[source.file_index]});
   }
   if (chain->sources.size() > Extent::kSourceLimit) return nullptr;
-  chain->extents = MergeExtents(top.map.extents.extents(), top_sources, below.extents.extents(), below_sources);
+  chain->extents =
+      MergeExtents(top.map.extents.extents(), top_sources, below.extents.extents(), below_sources);
   return chain;
 }
 
@@ -67,7 +69,8 @@ absl::StatusOr<LayerMaps> LoadLayerMaps(LoopSlot& slot, const std::vector<LayerR
   return RunOn(slot.loop(), LoadAll(*slot.storage, layers));
 }
 
-absl::StatusOr<std::shared_ptr<const ChainMap>> ChainCache::Load(LoopSlot& slot, const std::vector<LayerRow>& chain) {
+absl::StatusOr<std::shared_ptr<const ChainMap>> ChainCache::Load(
+    LoopSlot& slot, const std::vector<LayerRow>& chain) {
   if (std::shared_ptr<const ChainMap> known = Find(chain)) return known;
   // Two that load the same chain at once both read it; the later one's is kept.
   std::shared_ptr<const ChainMap> loaded;
@@ -98,7 +101,8 @@ void ChainCache::Forget(const Uuid& layer) {
   std::lock_guard lock(mutex_);
   std::erase_if(by_top_, [&](const auto& entry) {
     const std::shared_ptr<const ChainMap> chain = entry.second.lock();
-    return chain == nullptr || std::find(chain->layers.begin(), chain->layers.end(), layer) != chain->layers.end();
+    return chain == nullptr ||
+           std::find(chain->layers.begin(), chain->layers.end(), layer) != chain->layers.end();
   });
 }
 

@@ -1,4 +1,5 @@
-// check.cc: is what is on the disk what the catalog says, and, where asked, is every block what its checksum says?
+// check.cc: is what is on the disk what the catalog says, and, where asked, is every block what its
+// checksum says?
 #include <algorithm>
 #include <map>
 #include <set>
@@ -26,7 +27,9 @@ struct Tally {
   void Error(const std::string& path, uint64_t offset_bytes, const std::string& message) {
     report.errors.push_back({path, offset_bytes, message});
   }
-  void Leak(const std::string& path, const std::string& message) { report.leaks.push_back({path, 0, message}); }
+  void Leak(const std::string& path, const std::string& message) {
+    report.leaks.push_back({path, 0, message});
+  }
   // False: the caller wants no more.
   bool Checked(uint64_t bytes) {
     report.checked_bytes += bytes;
@@ -39,7 +42,8 @@ const absl::Status& Stopped() {
   return status;
 }
 
-// Reads [begin, end) blocks of a data file. Bad blocks are told one by one; not OK: the caller wants to stop.
+// Reads [begin, end) blocks of a data file. Bad blocks are told one by one; not OK: the caller
+// wants to stop.
 Task<absl::Status> ReadRange(DataFile& file, uint64_t begin, uint64_t end, Tally& tally) {
   std::vector<std::byte> bytes;
   for (uint64_t block = begin; block < end;) {
@@ -58,33 +62,39 @@ Task<absl::Status> ReadRange(DataFile& file, uint64_t begin, uint64_t end, Tally
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> ReadRanges(Storage& storage, std::string name, std::string path, BlockRanges ranges, Tally& tally) {
+Task<absl::Status> ReadRanges(Storage& storage, std::string name, std::string path,
+                              BlockRanges ranges, Tally& tally) {
   absl::StatusOr<std::shared_ptr<DataFile>> file = co_await DataFile::Open(storage, name);
   if (!file.ok()) {
     tally.Error(path, 0, Message(file.status()));
     co_return absl::OkStatus();
   }
-  for (const auto& [begin, end] : ranges) COWL_CO_RETURN_IF_ERROR(co_await ReadRange(**file, begin, end, tally));
+  for (const auto& [begin, end] : ranges)
+    COWL_CO_RETURN_IF_ERROR(co_await ReadRange(**file, begin, end, tally));
   co_return absl::OkStatus();
 }
 
-// The blocks of one overlay, a window at a time, so that a device that is written to meanwhile is not held up.
-Task<absl::Status> ReadOverlay(Overlay& overlay, std::string path, uint64_t end_block, Tally& tally) {
+// The blocks of one overlay, a window at a time, so that a device that is written to meanwhile is
+// not held up.
+Task<absl::Status> ReadOverlay(Overlay& overlay, std::string path, uint64_t end_block,
+                               Tally& tally) {
   constexpr uint64_t kWindowBlocks = 1 << 16;
   std::vector<std::byte> bytes;
   for (uint64_t window = 0; window < end_block; window += kWindowBlocks) {
     const uint64_t ticket = overlay.EnterRead();
     std::vector<Segment> segments;
-    overlay.VisitRange(window, std::min(end_block, window + kWindowBlocks), [&](const Segment& segment) {
-      if (segment.kind == Segment::Kind::kData) segments.push_back(segment);
-    });
+    overlay.VisitRange(window, std::min(end_block, window + kWindowBlocks),
+                       [&](const Segment& segment) {
+                         if (segment.kind == Segment::Kind::kData) segments.push_back(segment);
+                       });
     bool go_on = true;
     for (const Segment& segment : segments) {
       for (uint64_t at = 0; at < segment.length && go_on; at += kReadBlocks) {
         const uint64_t blocks = std::min(kReadBlocks, segment.length - at);
         bytes.resize(BlockOffsetBytes(blocks));
         const absl::Status status = co_await overlay.ReadSlots(segment.physical + at, bytes);
-        if (!status.ok()) tally.Error(path, BlockOffsetBytes(segment.physical + at), Message(status));
+        if (!status.ok())
+          tally.Error(path, BlockOffsetBytes(segment.physical + at), Message(status));
         go_on = tally.Checked(bytes.size());
       }
     }
@@ -94,8 +104,10 @@ Task<absl::Status> ReadOverlay(Overlay& overlay, std::string path, uint64_t end_
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> CheckClosedOverlay(LoopSlot& slot, Uuid id, bool journal_is_durable, std::string path, bool data, Tally& tally) {
-  auto overlay = co_await Overlay::Open(slot.loop(), *slot.storage, id, OpenMode::kRead, journal_is_durable);
+Task<absl::Status> CheckClosedOverlay(LoopSlot& slot, Uuid id, bool journal_is_durable,
+                                      std::string path, bool data, Tally& tally) {
+  auto overlay =
+      co_await Overlay::Open(slot.loop(), *slot.storage, id, OpenMode::kRead, journal_is_durable);
   if (!overlay.ok()) {
     tally.Error(path, 0, Message(overlay.status()));
     co_return absl::OkStatus();
@@ -107,15 +119,18 @@ Task<absl::Status> CheckClosedOverlay(LoopSlot& slot, Uuid id, bool journal_is_d
 Task<absl::Status> CheckOpenOverlay(CowDevice& device, std::string path, bool data, Tally& tally) {
   if (!device.has_overlay()) co_return absl::OkStatus();
   if (!device.overlay()->failure().ok()) tally.Error(path, 0, Message(device.overlay()->failure()));
-  if (data) co_return co_await ReadOverlay(*device.overlay(), path, BlocksCeil(device.size_bytes()), tally);
+  if (data)
+    co_return co_await ReadOverlay(*device.overlay(), path, BlocksCeil(device.size_bytes()), tally);
   co_return absl::OkStatus();
 }
 
 // What one layer file says against its row; gathers which blocks of which files it needs.
-void CheckLayer(const LayerRow& row, std::vector<Uuid> row_files, const LayerMap& map, const std::string& path,
-                std::map<Uuid, BlockRanges>& live, Tally& tally) {
-  if (map.superblock.parent != row.parent) tally.Error(path, 0, "names another parent layer than the catalog does");
-  if (map.superblock.size_bytes != row.size_bytes) tally.Error(path, 0, "says another disk size than the catalog does");
+void CheckLayer(const LayerRow& row, std::vector<Uuid> row_files, const LayerMap& map,
+                const std::string& path, std::map<Uuid, BlockRanges>& live, Tally& tally) {
+  if (map.superblock.parent != row.parent)
+    tally.Error(path, 0, "names another parent layer than the catalog does");
+  if (map.superblock.size_bytes != row.size_bytes)
+    tally.Error(path, 0, "says another disk size than the catalog does");
   std::vector<Uuid> files = map.map.files;
   std::sort(files.begin(), files.end());
   std::sort(row_files.begin(), row_files.end());
@@ -125,7 +140,8 @@ void CheckLayer(const LayerRow& row, std::vector<Uuid> row_files, const LayerMap
   }
   for (const Extent& extent : map.map.extents.extents()) {
     if (!extent.is_data()) continue;
-    live[map.map.files[extent.source()]].emplace_back(extent.physical(), extent.physical() + extent.length());
+    live[map.map.files[extent.source()]].emplace_back(extent.physical(),
+                                                      extent.physical() + extent.length());
   }
 }
 
@@ -141,7 +157,8 @@ struct StoreImpl::CheckRun {
   std::map<Uuid, BlockRanges> live;  // by data file
 };
 
-absl::StatusOr<CheckReport> StoreImpl::Check(const std::string& name, bool data, bool repair, const Progress& progress) {
+absl::StatusOr<CheckReport> StoreImpl::Check(const std::string& name, bool data, bool repair,
+                                             const Progress& progress) {
   if (repair) COWL_RETURN_IF_ERROR(RequireWritable());
   CheckRun run;
   run.data = data;
@@ -167,7 +184,8 @@ absl::Status StoreImpl::CheckCatalog(const std::string& name, CheckRun& run) {
     } else {
       COWL_ASSIGN_OR_RETURN(const Named named, ResolveIn(queries, name));
       if (named.device) run.devices = {*named.device};
-      COWL_ASSIGN_OR_RETURN(run.layers, queries.Chain(named.device ? named.device->base_layer : named.image->layer));
+      COWL_ASSIGN_OR_RETURN(
+          run.layers, queries.Chain(named.device ? named.device->base_layer : named.image->layer));
     }
     for (const LayerRow& layer : run.layers) {
       COWL_ASSIGN_OR_RETURN(std::vector<Uuid> files, queries.FilesOf(layer.id));
@@ -183,10 +201,13 @@ absl::Status StoreImpl::CheckLayers(CheckRun& run) {
   std::shared_lock lock(files_mutex_);
   for (size_t i = 0; i < run.layers.size(); ++i) {
     // Layers may have been merged since the catalog was read.
-    const absl::StatusOr<LayerRow> row = Read<LayerRow>([&](CatalogQueries& q) { return q.FindLayer(run.layers[i].id); });
+    const absl::StatusOr<LayerRow> row =
+        Read<LayerRow>([&](CatalogQueries& q) { return q.FindLayer(run.layers[i].id); });
     if (absl::IsNotFound(row.status())) continue;
     COWL_RETURN_IF_ERROR(row.status());
-    COWL_ASSIGN_OR_RETURN(std::vector<Uuid> files, Read<std::vector<Uuid>>([&](CatalogQueries& q) { return q.FilesOf(row->id); }));
+    COWL_ASSIGN_OR_RETURN(std::vector<Uuid> files, Read<std::vector<Uuid>>([&](CatalogQueries& q) {
+                            return q.FilesOf(row->id);
+                          }));
     const std::string path = paths_.DataFile(row->id);
     const auto maps = LoadLayerMaps(*slot, {*row});
     if (maps.ok()) {
@@ -202,7 +223,8 @@ absl::Status StoreImpl::CheckLayers(CheckRun& run) {
     if (!PathExists(path)) {
       run.tally.Error(path, 0, "is missing, and layers refer to data in it");
     } else if (run.data) {
-      COWL_RETURN_IF_ERROR(RunOn(slot->loop(), ReadRanges(*slot->storage, DataFileName(file), path, ranges, run.tally)));
+      COWL_RETURN_IF_ERROR(RunOn(
+          slot->loop(), ReadRanges(*slot->storage, DataFileName(file), path, ranges, run.tally)));
     }
   }
   return absl::OkStatus();
@@ -215,7 +237,8 @@ absl::Status StoreImpl::CheckDevice(const DeviceRow& listed, CheckRun& run) {
   const DeviceRow& row = device->row;
   if (row.kind == DeviceRow::Kind::kVolume) {
     const std::string path = absl::StrCat(paths_.Of(kVolumesFolder), "/", row.volume_file);
-    if (!PathExists(path)) run.tally.Error(path, 0, absl::StrCat("is missing: it holds volume ", row.name));
+    if (!PathExists(path))
+      run.tally.Error(path, 0, absl::StrCat("is missing: it holds volume ", row.name));
     return absl::OkStatus();
   }
   const std::string path = paths_.DataFile(row.overlay);
@@ -226,10 +249,12 @@ absl::Status StoreImpl::CheckDevice(const DeviceRow& listed, CheckRun& run) {
   if (!row.overlay_written) return absl::OkStatus();
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
   if (!row.pending_overlay.IsNil()) return CheckPending(*slot, row, run);
-  return RunOn(slot->loop(), CheckClosedOverlay(*slot, row.overlay, false, path, run.data, run.tally));
+  return RunOn(slot->loop(),
+               CheckClosedOverlay(*slot, row.overlay, false, path, run.data, run.tally));
 }
 
-// A snapshot or commit that was cut short is no error: the next command that writes mends it. What that will go by is checked.
+// A snapshot or commit that was cut short is no error: the next command that writes mends it. What
+// that will go by is checked.
 absl::Status StoreImpl::CheckPending(LoopSlot& slot, const DeviceRow& row, CheckRun& run) {
   const std::string path = paths_.DataFile(row.overlay);
   const std::string successor_path = paths_.DataFile(row.pending_overlay);
@@ -242,10 +267,12 @@ absl::Status StoreImpl::CheckPending(LoopSlot& slot, const DeviceRow& row, Check
     COWL_RETURN_IF_ERROR(CheckUnrecordedLayer(slot, row.overlay, run));
   } else {
     COWL_RETURN_IF_ERROR(
-        RunOn(slot.loop(), CheckClosedOverlay(slot, row.overlay, way->old_journal_is_durable, path, run.data, run.tally)));
+        RunOn(slot.loop(), CheckClosedOverlay(slot, row.overlay, way->old_journal_is_durable, path,
+                                              run.data, run.tally)));
   }
   if (!way->roll_forward || !row.pending_written) return absl::OkStatus();
-  return RunOn(slot.loop(), CheckClosedOverlay(slot, row.pending_overlay, false, successor_path, run.data, run.tally));
+  return RunOn(slot.loop(), CheckClosedOverlay(slot, row.pending_overlay, false, successor_path,
+                                               run.data, run.tally));
 }
 
 // An overlay that is a layer by now, which the catalog does not say yet.
@@ -258,10 +285,12 @@ absl::Status StoreImpl::CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id, Che
   }
   BlockRanges ranges;
   for (const Extent& extent : (*map)->map.extents.extents()) {
-    if (extent.is_data()) ranges.emplace_back(extent.physical(), extent.physical() + extent.length());
+    if (extent.is_data())
+      ranges.emplace_back(extent.physical(), extent.physical() + extent.length());
   }
   if (!run.data) return absl::OkStatus();
-  return RunOn(slot.loop(), ReadRanges(*slot.storage, DataFileName(id), path, Normalized(std::move(ranges)), run.tally));
+  return RunOn(slot.loop(), ReadRanges(*slot.storage, DataFileName(id), path,
+                                       Normalized(std::move(ranges)), run.tally));
 }
 
 absl::Status StoreImpl::CheckLeaks(CheckRun& run) {
@@ -271,7 +300,8 @@ absl::Status StoreImpl::CheckLeaks(CheckRun& run) {
     COWL_ASSIGN_OR_RETURN(const std::unordered_set<Uuid> ids, queries.NamedFiles());
     for (const Uuid& id : ids) named.insert(paths_.DataFile(id));
     COWL_ASSIGN_OR_RETURN(const std::vector<std::string> volumes, queries.VolumeFiles());
-    for (const std::string& volume : volumes) named.insert(absl::StrCat(paths_.Of(kVolumesFolder), "/", volume));
+    for (const std::string& volume : volumes)
+      named.insert(absl::StrCat(paths_.Of(kVolumesFolder), "/", volume));
     return absl::OkStatus();
   }));
   std::unique_lock lock(files_mutex_);  // so that nothing is there that is just about to be named
@@ -292,7 +322,9 @@ absl::Status StoreImpl::Repair(CheckRun& run) {
   COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     const auto is_lost = [&](const Uuid& top) -> absl::StatusOr<bool> {
       COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain, edits.Chain(top));
-      return std::any_of(chain.begin(), chain.end(), [&](const LayerRow& row) { return run.tally.bad_layers.contains(row.id); });
+      return std::any_of(chain.begin(), chain.end(), [&](const LayerRow& row) {
+        return run.tally.bad_layers.contains(row.id);
+      });
     };
     COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> images, edits.Images());
     for (const ImageRow& image : images) {

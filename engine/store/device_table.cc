@@ -12,7 +12,8 @@ LockedDevice DeviceTable::Lock(const std::string& name) {
       locked.entry = entry;
     }
     locked.gate = std::unique_lock(locked.entry->gate);
-    // While this waited the device may have been renamed or removed; its name may mean another by now.
+    // While this waited the device may have been renamed or removed; its name may mean another by
+    // now.
     std::lock_guard lock(mutex_);
     const auto found = entries_.find(name);
     if (found != entries_.end() && found->second == locked.entry) return locked;
@@ -25,7 +26,8 @@ void DeviceTable::Rename(const std::string& old_name, const std::string& new_nam
   if (found == entries_.end()) return;
   std::shared_ptr<DeviceEntry> entry = std::move(found->second);
   entries_.erase(found);
-  // Somebody who asked for the new name too early may have made an entry; it is replaced, and that one starts over.
+  // Somebody who asked for the new name too early may have made an entry; it is replaced, and that
+  // one starts over.
   entries_[new_name] = std::move(entry);
 }
 

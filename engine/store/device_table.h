@@ -1,6 +1,7 @@
 // device_table.h: the devices that verbs work on or clients have open, by name.
-// Threads: any but the loops, where nothing may block. Each device has a gate: whoever changes, opens or closes it holds that.
-// Ownership: a Disk is open until it is closed through the store (store_impl.h); an entry lives for as long as somebody has it.
+// Threads: any but the loops, where nothing may block. Each device has a gate: whoever changes,
+// opens or closes it holds that. Ownership: a Disk is open until it is closed through the store
+// (store_impl.h); an entry lives for as long as somebody has it.
 #pragma once
 
 #include <memory>
@@ -46,7 +47,8 @@ class DeviceTable {
  public:
   // Waits for the gate. The row is not filled in.
   LockedDevice Lock(const std::string& name);
-  // The entry follows its device to another name, or is forgotten with it. REQUIRES: the gate is held.
+  // The entry follows its device to another name, or is forgotten with it. REQUIRES: the gate is
+  // held.
   void Rename(const std::string& old_name, const std::string& new_name);
   void Erase(const std::string& name);
   // Those that are known by now, to be asked without their gate; null when there is none.

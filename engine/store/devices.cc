@@ -1,4 +1,5 @@
-// devices.cc: making, resetting, resizing and removing devices. All of it costs the same for every size, volumes apart.
+// devices.cc: making, resetting, resizing and removing devices. All of it costs the same for every
+// size, volumes apart.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -21,13 +22,17 @@ constexpr char kEmptyStem[] = "disk";
 constexpr size_t kStemCharsMax = 100;
 
 absl::Status CheckSize(uint64_t size_bytes) {
-  if (size_bytes >= kDeviceBytesMin && size_bytes <= kDeviceBytesMax && size_bytes % kSectorBytes == 0) return absl::OkStatus();
-  return InvalidArgument(absl::StrCat("size of ", size_bytes, " bytes: it must be a multiple of 512 from 512 to 64T"));
+  if (size_bytes >= kDeviceBytesMin && size_bytes <= kDeviceBytesMax &&
+      size_bytes % kSectorBytes == 0)
+    return absl::OkStatus();
+  return InvalidArgument(
+      absl::StrCat("size of ", size_bytes, " bytes: it must be a multiple of 512 from 512 to 64T"));
 }
 
 absl::Status CheckCap(uint64_t cap_bytes) {
   if (cap_bytes == 0 || cap_bytes >= kBlockBytes) return absl::OkStatus();
-  return InvalidArgument(absl::StrCat("cap of ", cap_bytes, " bytes: less than one block of ", kBlockBytes));
+  return InvalidArgument(
+      absl::StrCat("cap of ", cap_bytes, " bytes: less than one block of ", kBlockBytes));
 }
 
 DeviceRow NewRow(uint64_t size_bytes, uint64_t cap_bytes) {
@@ -45,13 +50,17 @@ absl::Status Preallocate(const std::string& path, int flags, uint64_t size_bytes
   if (!file.valid()) return ErrnoStatus(errno, "create", path);
   int failed = ::fallocate(file.get(), 0, 0, static_cast<off_t>(size_bytes)) == 0 ? 0 : errno;
   // A file system that cannot reserve: the volume is sparse there.
-  if (failed == EOPNOTSUPP && ::ftruncate(file.get(), static_cast<off_t>(size_bytes)) == 0) failed = 0;
-  if (failed != 0) return ErrnoStatus(failed, absl::StrCat("reserve ", FormatBytes(size_bytes), " for"), path);
+  if (failed == EOPNOTSUPP && ::ftruncate(file.get(), static_cast<off_t>(size_bytes)) == 0)
+    failed = 0;
+  if (failed != 0)
+    return ErrnoStatus(failed, absl::StrCat("reserve ", FormatBytes(size_bytes), " for"), path);
   return ::fsync(file.get()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, "sync", path);
 }
 
 absl::Status NotForVolumes(const DeviceRow& row, std::string_view verb) {
-  return FailedPrecondition(absl::StrCat("device ", row.name, ": is a volume, which bypasses copy-on-write; it cannot be ", Absl(verb)));
+  return FailedPrecondition(
+      absl::StrCat("device ", row.name,
+                   ": is a volume, which bypasses copy-on-write; it cannot be ", Absl(verb)));
 }
 
 }  // namespace
@@ -71,7 +80,8 @@ absl::Status RequireOverlay(const DeviceRow& row, std::string_view verb) {
 }
 
 // The first free of STEM-1, STEM-2, ...
-absl::StatusOr<std::string> StoreImpl::NumberedName(CatalogQueries& queries, const std::string& stem) {
+absl::StatusOr<std::string> StoreImpl::NumberedName(CatalogQueries& queries,
+                                                    const std::string& stem) {
   const std::string prefix = stem.substr(0, kStemCharsMax);
   std::lock_guard lock(numbers_mutex_);
   uint64_t& number = next_number_[prefix];
@@ -83,9 +93,10 @@ absl::StatusOr<std::string> StoreImpl::NumberedName(CatalogQueries& queries, con
   }
 }
 
-// One transaction: the image is looked up where the device is added, so that neither can go in between.
-absl::StatusOr<DeviceInfo> StoreImpl::AddDevice(const std::string& name,
-                                                const std::function<absl::StatusOr<DeviceRow>(CatalogEdits&)>& make) {
+// One transaction: the image is looked up where the device is added, so that neither can go in
+// between.
+absl::StatusOr<DeviceInfo> StoreImpl::AddDevice(
+    const std::string& name, const std::function<absl::StatusOr<DeviceRow>(CatalogEdits&)>& make) {
   COWL_RETURN_IF_ERROR(RequireWritable());
   if (!name.empty()) COWL_RETURN_IF_ERROR(ValidateDeviceName(name));
   DeviceInfo info;
@@ -93,7 +104,8 @@ absl::StatusOr<DeviceInfo> StoreImpl::AddDevice(const std::string& name,
     COWL_ASSIGN_OR_RETURN(DeviceRow row, make(edits));
     row.name = name;
     if (name.empty()) {
-      const std::string stem = row.image.empty() ? kEmptyStem : row.image.substr(0, row.image.find(':'));
+      const std::string stem =
+          row.image.empty() ? kEmptyStem : row.image.substr(0, row.image.find(':'));
       COWL_ASSIGN_OR_RETURN(row.name, NumberedName(edits, stem));
     }
     info = InfoOf(row);
@@ -102,7 +114,8 @@ absl::StatusOr<DeviceInfo> StoreImpl::AddDevice(const std::string& name,
   return info;
 }
 
-absl::StatusOr<DeviceInfo> StoreImpl::Create(const std::string& image, const std::string& name, const CreateOptions& options) {
+absl::StatusOr<DeviceInfo> StoreImpl::Create(const std::string& image, const std::string& name,
+                                             const CreateOptions& options) {
   COWL_ASSIGN_OR_RETURN(const ImageName from, ParseImageName(image));
   if (options.size_bytes != 0) COWL_RETURN_IF_ERROR(CheckSize(options.size_bytes));
   COWL_RETURN_IF_ERROR(CheckCap(options.cap_bytes));
@@ -110,10 +123,12 @@ absl::StatusOr<DeviceInfo> StoreImpl::Create(const std::string& image, const std
     COWL_ASSIGN_OR_RETURN(const ImageRow found, edits.FindImage(from.name, from.tag));
     COWL_ASSIGN_OR_RETURN(const LayerRow layer, edits.FindLayer(found.layer));
     if (options.size_bytes != 0 && options.size_bytes < layer.size_bytes) {
-      return InvalidArgument(absl::StrCat("size of ", options.size_bytes, " bytes: image ", found.ToString(), " has ", layer.size_bytes,
+      return InvalidArgument(absl::StrCat("size of ", options.size_bytes, " bytes: image ",
+                                          found.ToString(), " has ", layer.size_bytes,
                                           ", and a device cannot be smaller"));
     }
-    DeviceRow row = NewRow(options.size_bytes != 0 ? options.size_bytes : layer.size_bytes, options.cap_bytes);
+    DeviceRow row =
+        NewRow(options.size_bytes != 0 ? options.size_bytes : layer.size_bytes, options.cap_bytes);
     row.image = found.ToString();
     row.image_layer = found.layer;
     row.base_layer = found.layer;
@@ -121,10 +136,13 @@ absl::StatusOr<DeviceInfo> StoreImpl::Create(const std::string& image, const std
   });
 }
 
-absl::StatusOr<DeviceInfo> StoreImpl::CreateEmpty(const std::string& name, const CreateOptions& options) {
+absl::StatusOr<DeviceInfo> StoreImpl::CreateEmpty(const std::string& name,
+                                                  const CreateOptions& options) {
   COWL_RETURN_IF_ERROR(CheckSize(options.size_bytes));
   COWL_RETURN_IF_ERROR(CheckCap(options.cap_bytes));
-  return AddDevice(name, [&](CatalogEdits&) -> absl::StatusOr<DeviceRow> { return NewRow(options.size_bytes, options.cap_bytes); });
+  return AddDevice(name, [&](CatalogEdits&) -> absl::StatusOr<DeviceRow> {
+    return NewRow(options.size_bytes, options.cap_bytes);
+  });
 }
 
 absl::StatusOr<DeviceInfo> StoreImpl::CreateVolume(const std::string& name, uint64_t size_bytes) {
@@ -137,13 +155,15 @@ absl::StatusOr<DeviceInfo> StoreImpl::CreateVolume(const std::string& name, uint
   const std::string folder = paths_.Of(kVolumesFolder);
   const std::string path = absl::StrCat(folder, "/", row.volume_file);
   // Before the work starts; the transaction asks again.
-  COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) { return queries.CheckDeviceFree(name); }));
+  COWL_RETURN_IF_ERROR(
+      catalog_->Read([&](CatalogQueries& queries) { return queries.CheckDeviceFree(name); }));
   std::shared_lock lock(files_mutex_);  // no row names the file yet
   absl::Status status = Preallocate(path, O_CREAT | O_EXCL, size_bytes);
   if (status.ok()) status = SyncPath(folder);
   DeviceInfo info;
   if (status.ok()) {
-    absl::StatusOr<DeviceInfo> added = AddDevice(name, [&](CatalogEdits&) -> absl::StatusOr<DeviceRow> { return row; });
+    absl::StatusOr<DeviceInfo> added =
+        AddDevice(name, [&](CatalogEdits&) -> absl::StatusOr<DeviceRow> { return row; });
     status = added.status();
     if (added.ok()) info = *std::move(added);
   }
@@ -154,7 +174,8 @@ absl::StatusOr<DeviceInfo> StoreImpl::CreateVolume(const std::string& name, uint
   return info;
 }
 
-absl::Status StoreImpl::EditDevice(const std::string& name, const std::function<void(DeviceRow&)>& edit) {
+absl::Status StoreImpl::EditDevice(const std::string& name,
+                                   const std::function<void(DeviceRow&)>& edit) {
   return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(DeviceRow row, edits.FindDevice(name));
     edit(row);
@@ -196,10 +217,12 @@ absl::Status StoreImpl::RemoveDevice(const std::string& name, bool force) {
   COWL_ASSIGN_OR_RETURN(LockedDevice device, LockDevice(name));
   COWL_RETURN_IF_ERROR(RequireUnused(device, force));
   CloseDisk(*device.entry).IgnoreError();
-  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return edits.RemoveDevice(name); }));
+  COWL_RETURN_IF_ERROR(
+      catalog_->Write([&](CatalogEdits& edits) { return edits.RemoveDevice(name); }));
   devices_.Erase(name);
   if (device.row.kind == DeviceRow::Kind::kVolume) {
-    const absl::Status status = RemovePath(absl::StrCat(paths_.Of(kVolumesFolder), "/", device.row.volume_file));
+    const absl::Status status =
+        RemovePath(absl::StrCat(paths_.Of(kVolumesFolder), "/", device.row.volume_file));
     if (!status.ok()) Warn("removing a volume", status);
     return absl::OkStatus();
   }
@@ -219,9 +242,10 @@ absl::Status StoreImpl::Resize(const std::string& name, uint64_t size_bytes, boo
   if (size_bytes == old_bytes) return absl::OkStatus();
   if (size_bytes < old_bytes) {
     if (!force) {
-      return FailedPrecondition(absl::StrCat("device ", name, ": has ", FormatBytes(old_bytes),
-                                             ", and shrinking loses what lies beyond the new end; shrink what is on it first, "
-                                             "then use --force"));
+      return FailedPrecondition(absl::StrCat(
+          "device ", name, ": has ", FormatBytes(old_bytes),
+          ", and shrinking loses what lies beyond the new end; shrink what is on it first, "
+          "then use --force"));
     }
     COWL_RETURN_IF_ERROR(RequireUnused(device, force));
     COWL_RETURN_IF_ERROR(ZeroTail(device, size_bytes));
@@ -237,10 +261,12 @@ absl::Status StoreImpl::Resize(const std::string& name, uint64_t size_bytes, boo
 
 namespace {
 
-// What lies beyond the new end must be gone for good: growing again shows zeros. Of a device too: what lies below is hidden.
+// What lies beyond the new end must be gone for good: growing again shows zeros. Of a device too:
+// what lies below is hidden.
 Task<absl::Status> ZeroAndFlush(BlockDevice& device, uint64_t from_bytes) {
   const ZeroOptions options;
-  COWL_CO_RETURN_IF_ERROR(co_await device.WriteZeroes(from_bytes, device.size_bytes() - from_bytes, options));
+  COWL_CO_RETURN_IF_ERROR(
+      co_await device.WriteZeroes(from_bytes, device.size_bytes() - from_bytes, options));
   co_return co_await device.Flush();
 }
 
@@ -258,11 +284,13 @@ absl::Status StoreImpl::ResizeVolume(LockedDevice& device, uint64_t size_bytes) 
   const bool grows = size_bytes > device.row.size_bytes;
   // The file is never shorter than the row says.
   if (grows) COWL_RETURN_IF_ERROR(Preallocate(path, 0, size_bytes));
-  COWL_RETURN_IF_ERROR(EditDevice(device.row.name, [&](DeviceRow& row) { row.size_bytes = size_bytes; }));
+  COWL_RETURN_IF_ERROR(
+      EditDevice(device.row.name, [&](DeviceRow& row) { row.size_bytes = size_bytes; }));
   if (const std::shared_ptr<Disk> disk = device.entry->disk; disk != nullptr) {
     disk->slot->loop().Post([disk, size_bytes] { disk->raw->Resize(size_bytes); });
   }
-  if (!grows && ::truncate(path.c_str(), static_cast<off_t>(size_bytes)) != 0) return ErrnoStatus(errno, "truncate", path);
+  if (!grows && ::truncate(path.c_str(), static_cast<off_t>(size_bytes)) != 0)
+    return ErrnoStatus(errno, "truncate", path);
   return absl::OkStatus();
 }
 

@@ -26,7 +26,8 @@ absl::Status RemovePath(const std::string& path) {
 }
 
 absl::Status RenamePath(const std::string& from, const std::string& to) {
-  return ::rename(from.c_str(), to.c_str()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, "rename", from);
+  return ::rename(from.c_str(), to.c_str()) == 0 ? absl::OkStatus()
+                                                 : ErrnoStatus(errno, "rename", from);
 }
 
 bool PathExists(const std::string& path) {
@@ -56,7 +57,8 @@ absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
 absl::StatusOr<HostSpace> SpaceOf(const std::string& path) {
   struct statvfs info;
   if (::statvfs(path.c_str(), &info) != 0) return ErrnoStatus(errno, "ask for the space of", path);
-  return HostSpace{static_cast<uint64_t>(info.f_bavail) * info.f_frsize, static_cast<uint64_t>(info.f_blocks) * info.f_frsize};
+  return HostSpace{static_cast<uint64_t>(info.f_bavail) * info.f_frsize,
+                   static_cast<uint64_t>(info.f_blocks) * info.f_frsize};
 }
 
 }  // namespace cowl

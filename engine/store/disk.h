@@ -1,5 +1,5 @@
-// disk.h: the few blocking calls on files and directories that control work makes outside the I/O loops.
-// Paths are absolute. Threads: any. Errors: absl::Status with operation, path and reason.
+// disk.h: the few blocking calls on files and directories that control work makes outside the I/O
+// loops. Paths are absolute. Threads: any. Errors: absl::Status with operation, path and reason.
 #pragma once
 
 #include <cstdint>

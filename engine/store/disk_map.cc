@@ -14,9 +14,11 @@ bool SameContent(const Piece& a, const Piece& b, uint64_t block) {
   return a.file == b.file && a.physical + (block - a.start) == b.physical + (block - b.start);
 }
 
-// Adds the part of a disk of `size_bytes` that lies in [begin, end) blocks to `entries`, joined with the last where it continues it.
+// Adds the part of a disk of `size_bytes` that lies in [begin, end) blocks to `entries`, joined
+// with the last where it continues it.
 template <typename Entry, typename Joins>
-void Append(std::vector<Entry>* entries, Entry entry, uint64_t begin, uint64_t end, uint64_t size_bytes, Joins joins) {
+void Append(std::vector<Entry>* entries, Entry entry, uint64_t begin, uint64_t end,
+            uint64_t size_bytes, Joins joins) {
   entry.offset_bytes = BlockOffsetBytes(begin);
   const uint64_t end_bytes = std::min(BlockOffsetBytes(end), size_bytes);
   if (end_bytes <= entry.offset_bytes) return;
@@ -33,8 +35,8 @@ void Append(std::vector<Entry>* entries, Entry entry, uint64_t begin, uint64_t e
 
 }  // namespace
 
-DiskMap MakeDiskMap(const ChainMap& chain, uint32_t top_depth, const ExtentArray* overlay, const Uuid& overlay_id,
-                    uint64_t size_bytes) {
+DiskMap MakeDiskMap(const ChainMap& chain, uint32_t top_depth, const ExtentArray* overlay,
+                    const Uuid& overlay_id, uint64_t size_bytes) {
   DiskMap map;
   map.size_bytes = size_bytes;
   const auto from_chain = [&](const Segment& segment) {
@@ -52,9 +54,11 @@ DiskMap MakeDiskMap(const ChainMap& chain, uint32_t top_depth, const ExtentArray
     map.pieces.push_back(piece);
   };
   const auto from_overlay = [&](const Segment& segment) {
-    if (segment.kind == Segment::Kind::kAbsent) return chain.extents.VisitRange(segment.start, segment.end(), from_chain);
+    if (segment.kind == Segment::Kind::kAbsent)
+      return chain.extents.VisitRange(segment.start, segment.end(), from_chain);
     const bool zero = segment.kind == Segment::Kind::kZero;
-    map.pieces.push_back({segment.start, segment.length, zero, 1, Uuid{}, zero ? Uuid{} : overlay_id, segment.physical});
+    map.pieces.push_back({segment.start, segment.length, zero, 1, Uuid{},
+                          zero ? Uuid{} : overlay_id, segment.physical});
   };
   const uint64_t end = BlocksCeil(size_bytes);
   if (overlay != nullptr) {
@@ -72,9 +76,10 @@ std::vector<MapEntry> MapEntriesOf(const DiskMap& map) {
     entry.zero = piece.zero;
     entry.depth = piece.depth;
     if (!piece.layer.IsNil()) entry.layer = piece.layer.ToString();
-    Append(&entries, std::move(entry), piece.start, piece.end(), map.size_bytes, [](const MapEntry& last, const MapEntry& next) {
-      return last.zero == next.zero && last.depth == next.depth && last.layer == next.layer;
-    });
+    Append(&entries, std::move(entry), piece.start, piece.end(), map.size_bytes,
+           [](const MapEntry& last, const MapEntry& next) {
+             return last.zero == next.zero && last.depth == next.depth && last.layer == next.layer;
+           });
   }
   return entries;
 }

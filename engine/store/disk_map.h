@@ -1,5 +1,5 @@
-// disk_map.h: where every block of a whole disk is, at one moment: what the map and diff reports are made of.
-// Units: blocks. Threads: value type. Errors: none.
+// disk_map.h: where every block of a whole disk is, at one moment: what the map and diff reports
+// are made of. Units: blocks. Threads: value type. Errors: none.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,10 @@ struct DiskMap {
   std::vector<Piece> pieces;  // in order, without gaps, covering the disk
 };
 
-// `chain`, its top layer at depth `top_depth`. `overlay` (of file `overlay_id`, depth 1) lies above it where it is not null.
-DiskMap MakeDiskMap(const ChainMap& chain, uint32_t top_depth, const ExtentArray* overlay, const Uuid& overlay_id, uint64_t size_bytes);
+// `chain`, its top layer at depth `top_depth`. `overlay` (of file `overlay_id`, depth 1) lies above
+// it where it is not null.
+DiskMap MakeDiskMap(const ChainMap& chain, uint32_t top_depth, const ExtentArray* overlay,
+                    const Uuid& overlay_id, uint64_t size_bytes);
 
 // As the report has them: bytes, clipped to the disk, what continues joined.
 std::vector<MapEntry> MapEntriesOf(const DiskMap& map);

@@ -1,4 +1,5 @@
-// disks.cc: opening a device when somebody needs its content, and closing it when nobody does any more.
+// disks.cc: opening a device when somebody needs its content, and closing it when nobody does any
+// more.
 #include <algorithm>
 #include <shared_mutex>
 #include <utility>
@@ -31,13 +32,15 @@ Task<OverlayOr> MakeOverlay(const OverlayMaker& maker) {
   const std::string name = DataFileName(maker.options.id);
   // One from an attempt that failed half-way: no row says that it holds anything.
   maker.slot->storage->Remove(name).IgnoreError();
-  OverlayOr overlay = co_await Overlay::Create(maker.slot->loop(), *maker.slot->storage, maker.options);
+  OverlayOr overlay =
+      co_await Overlay::Create(maker.slot->loop(), *maker.slot->storage, maker.options);
   if (!overlay.ok()) co_return overlay.status();
   absl::Status status;
   const std::function<void()> record = [&maker, &status] {
     status = SyncPath(maker.layers_path);
     if (!status.ok()) return;
-    status = maker.catalog->Write([&](CatalogEdits& edits) { return edits.MarkOverlayWritten(maker.options.id); });
+    status = maker.catalog->Write(
+        [&](CatalogEdits& edits) { return edits.MarkOverlayWritten(maker.options.id); });
   };
   co_await Offload(maker.slot->loop(), record);
   if (status.ok()) co_return overlay;
@@ -49,15 +52,18 @@ Task<OverlayOr> MakeOverlay(const OverlayMaker& maker) {
   co_return status;
 }
 
-Task<absl::Status> OpenCow(LoopSlot& slot, const DeviceRow& row, std::shared_ptr<const ChainMap> chain, CowDeviceOptions options,
+Task<absl::Status> OpenCow(LoopSlot& slot, const DeviceRow& row,
+                           std::shared_ptr<const ChainMap> chain, CowDeviceOptions options,
                            Disk& disk) {
   std::unique_ptr<Overlay> overlay;
   if (row.overlay_written) {
-    OverlayOr opened = co_await Overlay::Open(slot.loop(), *slot.storage, row.overlay, OpenMode::kReadWrite, false);
+    OverlayOr opened = co_await Overlay::Open(slot.loop(), *slot.storage, row.overlay,
+                                              OpenMode::kReadWrite, false);
     if (!opened.ok()) co_return opened.status();
     overlay = *std::move(opened);
   }
-  auto device = std::make_unique<CowDevice>(*slot.files, std::move(chain), std::move(overlay), std::move(options));
+  auto device = std::make_unique<CowDevice>(*slot.files, std::move(chain), std::move(overlay),
+                                            std::move(options));
   disk.cow = device.get();
   disk.device = std::move(device);
   co_return absl::OkStatus();
@@ -70,7 +76,8 @@ Task<absl::Status> OpenVolume(LoopSlot& slot, const DeviceRow& row, Disk& disk) 
   const absl::StatusOr<uint64_t> file_bytes = (*file)->SizeBytes();
   if (!file_bytes.ok()) co_return file_bytes.status();
   if (*file_bytes < row.size_bytes) {
-    co_return DataLoss(absl::StrCat((*file)->path(), ": is ", *file_bytes, " bytes long, and its volume ", row.size_bytes,
+    co_return DataLoss(absl::StrCat((*file)->path(), ": is ", *file_bytes,
+                                    " bytes long, and its volume ", row.size_bytes,
                                     ": it was truncated"));
   }
   auto device = std::make_unique<RawDevice>(*std::move(file), row.size_bytes, /*read_only=*/false);
@@ -120,15 +127,19 @@ absl::Status StoreImpl::EnsureOpen(LockedDevice& device) {
   if (device.entry->disk != nullptr) return absl::OkStatus();
   if (!device.row.pending_overlay.IsNil()) {
     COWL_RETURN_IF_ERROR(RecoverPending(device.row));
-    COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) { return q.FindDevice(device.row.name); }));
+    COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) {
+                            return q.FindDevice(device.row.name);
+                          }));
   }
   COWL_ASSIGN_OR_RETURN(device.entry->disk, OpenDevice(device.row));
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<const ChainMap>> StoreImpl::LoadChain(LoopSlot& slot, const Uuid& top) {
-  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain,
-                        Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(top); }));
+absl::StatusOr<std::shared_ptr<const ChainMap>> StoreImpl::LoadChain(LoopSlot& slot,
+                                                                     const Uuid& top) {
+  COWL_ASSIGN_OR_RETURN(
+      const std::vector<LayerRow> chain,
+      Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(top); }));
   return chains_.Load(slot, chain);
 }
 
@@ -137,10 +148,14 @@ absl::StatusOr<CowDeviceOptions> StoreImpl::OptionsFor(const DeviceRow& row, Loo
   options.name = absl::StrCat("device ", row.name);
   options.size_bytes = row.size_bytes;
   options.cap_blocks = BlocksFloor(row.cap_bytes);
-  COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes, Read<uint64_t>([&](CatalogQueries& q) { return StoredBelow(q, row); }));
+  COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes,
+                        Read<uint64_t>([&](CatalogQueries& q) { return StoredBelow(q, row); }));
   options.stored_below_blocks = BlocksFloor(below_bytes);
   const auto maker = std::make_shared<const OverlayMaker>(
-      OverlayMaker{&slot, catalog_.get(), paths_.Of(kLayersFolder), {row.overlay, row.base_layer, row.size_bytes}});
+      OverlayMaker{&slot,
+                   catalog_.get(),
+                   paths_.Of(kLayersFolder),
+                   {row.overlay, row.base_layer, row.size_bytes}});
   options.make_overlay = [maker] { return MakeOverlay(*maker); };
   return options;
 }
@@ -167,7 +182,9 @@ absl::StatusOr<std::shared_ptr<Disk>> StoreImpl::OpenImage(const ImageRow& image
   auto disk = std::make_shared<Disk>();
   std::shared_lock lock(files_mutex_);
   disk->hold = held_.Take(image.layer);
-  COWL_ASSIGN_OR_RETURN(const LayerRow top, Read<LayerRow>([&](CatalogQueries& q) { return q.FindLayer(image.layer); }));
+  COWL_ASSIGN_OR_RETURN(const LayerRow top, Read<LayerRow>([&](CatalogQueries& q) {
+                          return q.FindLayer(image.layer);
+                        }));
   COWL_ASSIGN_OR_RETURN(disk->slot, loops_.Enter());
   absl::StatusOr<std::shared_ptr<const ChainMap>> chain = LoadChain(*disk->slot, image.layer);
   if (!chain.ok()) {
@@ -178,7 +195,8 @@ absl::StatusOr<std::shared_ptr<Disk>> StoreImpl::OpenImage(const ImageRow& image
   options.name = absl::StrCat("image ", image.ToString());
   options.size_bytes = top.size_bytes;
   options.read_only = true;
-  auto device = std::make_unique<CowDevice>(*disk->slot->files, *std::move(chain), nullptr, std::move(options));
+  auto device = std::make_unique<CowDevice>(*disk->slot->files, *std::move(chain), nullptr,
+                                            std::move(options));
   disk->cow = device.get();
   disk->device = std::move(device);
   return disk;
@@ -213,12 +231,14 @@ void StoreImpl::DestroySoon(std::shared_ptr<Disk> disk) {
   });
 }
 
-// A layer below an open device was merged away: what it reads stays the same, but from which layer it comes is told anew.
+// A layer below an open device was merged away: what it reads stays the same, but from which layer
+// it comes is told anew.
 absl::Status StoreImpl::RefreshChain(const std::string& name, const std::vector<Uuid>& deleted) {
   absl::StatusOr<LockedDevice> device = LockDevice(name);
   if (absl::IsNotFound(device.status())) return absl::OkStatus();  // removed or renamed meanwhile
   COWL_RETURN_IF_ERROR(device.status());
-  if (device->entry->disk == nullptr || device->entry->disk->cow == nullptr) return absl::OkStatus();
+  if (device->entry->disk == nullptr || device->entry->disk->cow == nullptr)
+    return absl::OkStatus();
   Disk& disk = *device->entry->disk;
   const std::shared_ptr<const ChainMap> old = RunOn(disk.slot->loop(), SettledChainOf(*disk.cow));
   if (old == nullptr) return absl::OkStatus();
@@ -227,7 +247,8 @@ absl::Status StoreImpl::RefreshChain(const std::string& name, const std::vector<
   });
   if (!is_stale) return absl::OkStatus();
   std::shared_lock lock(files_mutex_);
-  COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain, LoadChain(*disk.slot, device->row.base_layer));
+  COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain,
+                        LoadChain(*disk.slot, device->row.base_layer));
   return RunOn(disk.slot->loop(), ReplaceChainOf(*disk.cow, std::move(chain)));
 }
 

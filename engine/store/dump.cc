@@ -27,7 +27,8 @@ constexpr uint64_t kSectionBytesMax = 1ull << 32;
 // What is read of the file, and where the text goes.
 class Dumper {
  public:
-  Dumper(File& file, uint64_t size_bytes, std::ostream& out) : file_(file), size_bytes_(size_bytes), out_(out) {}
+  Dumper(File& file, uint64_t size_bytes, std::ostream& out)
+      : file_(file), size_bytes_(size_bytes), out_(out) {}
 
   Task<absl::Status> Dump();
 
@@ -39,29 +40,34 @@ class Dumper {
   Task<absl::Status> DumpJournal(const Superblock& superblock);
   void DumpRecord(const JournalRecord& record);
   // The entries of a section as far as the file has them; says what is wrong.
-  Task<absl::StatusOr<std::vector<std::byte>>> ReadSection(const Section section, uint64_t entry_bytes, const char* what);
-  Task<absl::StatusOr<std::vector<std::byte>>> ReadUpTo(uint64_t offset_bytes, uint64_t length_bytes);
+  Task<absl::StatusOr<std::vector<std::byte>>> ReadSection(const Section section,
+                                                           uint64_t entry_bytes, const char* what);
+  Task<absl::StatusOr<std::vector<std::byte>>> ReadUpTo(uint64_t offset_bytes,
+                                                        uint64_t length_bytes);
 
   File& file_;
   const uint64_t size_bytes_;
   std::ostream& out_;
 };
 
-Task<absl::StatusOr<std::vector<std::byte>>> Dumper::ReadUpTo(uint64_t offset_bytes, uint64_t length_bytes) {
+Task<absl::StatusOr<std::vector<std::byte>>> Dumper::ReadUpTo(uint64_t offset_bytes,
+                                                              uint64_t length_bytes) {
   const uint64_t end = std::min(size_bytes_, offset_bytes + length_bytes);
   std::vector<std::byte> bytes(offset_bytes < end ? end - offset_bytes : 0);
   if (!bytes.empty()) COWL_CO_RETURN_IF_ERROR(co_await file_.Read(offset_bytes, bytes));
   co_return bytes;
 }
 
-Task<absl::StatusOr<std::vector<std::byte>>> Dumper::ReadSection(const Section section, uint64_t entry_bytes,
+Task<absl::StatusOr<std::vector<std::byte>>> Dumper::ReadSection(const Section section,
+                                                                 uint64_t entry_bytes,
                                                                  const char* what) {
   const uint64_t length = section.entries * entry_bytes;
   if (length > kSectionBytesMax) {
     out_ << "  damaged: the " << what << " section would be " << length << " bytes long\n";
     co_return std::vector<std::byte>();
   }
-  absl::StatusOr<std::vector<std::byte>> bytes = co_await ReadUpTo(BlockOffsetBytes(section.block), length);
+  absl::StatusOr<std::vector<std::byte>> bytes =
+      co_await ReadUpTo(BlockOffsetBytes(section.block), length);
   if (!bytes.ok()) co_return bytes.status();
   if (bytes->size() < length) {
     out_ << "  damaged: the " << what << " section lies beyond the end of the file\n";
@@ -87,7 +93,8 @@ Task<absl::Status> Dumper::Dump() {
 
 Task<absl::Status> Dumper::DumpSuperblocks(std::optional<Superblock>* newest) {
   for (uint64_t slot = 0; slot < 2; ++slot) {
-    absl::StatusOr<std::vector<std::byte>> block = co_await ReadUpTo(BlockOffsetBytes(slot), kBlockBytes);
+    absl::StatusOr<std::vector<std::byte>> block =
+        co_await ReadUpTo(BlockOffsetBytes(slot), kBlockBytes);
     if (!block.ok()) co_return block.status();
     out_ << "superblock in block " << slot << ":\n";
     if (block->size() < kBlockBytes) {
@@ -111,19 +118,24 @@ Task<absl::Status> Dumper::DumpSuperblocks(std::optional<Superblock>* newest) {
 
 void Dumper::DumpSuperblock(const Superblock& superblock) {
   const auto section = [&](const char* name, const Section& s) {
-    out_ << "  " << name << ": " << s.entries << " entries in " << s.blocks << " blocks from block " << s.block << "\n";
+    out_ << "  " << name << ": " << s.entries << " entries in " << s.blocks << " blocks from block "
+         << s.block << "\n";
   };
   out_ << "  kind: " << (superblock.kind == DataFileKind::kLayer ? "layer" : "overlay") << "\n"
        << "  id: " << superblock.id.ToString() << "\n"
-       << "  parent: " << (superblock.parent.IsNil() ? "none" : superblock.parent.ToString()) << "\n"
+       << "  parent: " << (superblock.parent.IsNil() ? "none" : superblock.parent.ToString())
+       << "\n"
        << "  generation: " << superblock.generation << "\n"
        << "  size_bytes: " << superblock.size_bytes << "\n"
        << "  stored_blocks: " << superblock.stored_blocks << "\n"
-       << "  incarnation: " << superblock.incarnation << (superblock.clean ? ", closed in order" : "") << "\n"
+       << "  incarnation: " << superblock.incarnation
+       << (superblock.clean ? ", closed in order" : "") << "\n"
        << "  created_ns: " << superblock.created_ns << "\n"
        << "  created_by: " << superblock.created_by << "\n"
-       << "  checkpoint_order: " << superblock.checkpoint_order << ", resume_order: " << superblock.resume_order << "\n"
-       << "  journal: " << superblock.journal_blocks << " blocks from block " << superblock.journal_block << "\n";
+       << "  checkpoint_order: " << superblock.checkpoint_order
+       << ", resume_order: " << superblock.resume_order << "\n"
+       << "  journal: " << superblock.journal_blocks << " blocks from block "
+       << superblock.journal_block << "\n";
   section("map", superblock.map);
   section("checksum page table", superblock.sum_pages);
   section("other data files", superblock.files);
@@ -131,7 +143,8 @@ void Dumper::DumpSuperblock(const Superblock& superblock) {
 
 Task<absl::Status> Dumper::DumpMap(const Superblock& superblock) {
   out_ << "other data files:\n";
-  absl::StatusOr<std::vector<std::byte>> files = co_await ReadSection(superblock.files, sizeof(Uuid), "data file");
+  absl::StatusOr<std::vector<std::byte>> files =
+      co_await ReadSection(superblock.files, sizeof(Uuid), "data file");
   if (!files.ok()) co_return files.status();
   for (size_t i = 0; i + sizeof(Uuid) <= files->size(); i += sizeof(Uuid)) {
     Uuid id;
@@ -139,7 +152,8 @@ Task<absl::Status> Dumper::DumpMap(const Superblock& superblock) {
     out_ << "  " << i / sizeof(Uuid) + 1 << ": " << id.ToString() << "\n";
   }
   out_ << "map (blocks of the disk: where):\n";
-  absl::StatusOr<std::vector<std::byte>> map = co_await ReadSection(superblock.map, sizeof(Extent), "map");
+  absl::StatusOr<std::vector<std::byte>> map =
+      co_await ReadSection(superblock.map, sizeof(Extent), "map");
   if (!map.ok()) co_return map.status();
   for (size_t i = 0; i + sizeof(Extent) <= map->size(); i += sizeof(Extent)) {
     const Extent extent = LoadLittle<Extent>(map->data() + i);
@@ -157,15 +171,18 @@ Task<absl::Status> Dumper::DumpMap(const Superblock& superblock) {
 
 Task<absl::Status> Dumper::DumpSumPages(const Superblock& superblock) {
   out_ << "checksum pages (index: block):\n";
-  absl::StatusOr<std::vector<std::byte>> table = co_await ReadSection(superblock.sum_pages, 8, "checksum page table");
+  absl::StatusOr<std::vector<std::byte>> table =
+      co_await ReadSection(superblock.sum_pages, 8, "checksum page table");
   if (!table.ok()) co_return table.status();
   for (size_t i = 0; i + 8 <= table->size(); i += 8) {
     const uint64_t block = LoadLittle<uint64_t>(table->data() + i);
     if (block == 0) continue;
     out_ << "  " << i / 8 << ": " << block;
-    absl::StatusOr<std::vector<std::byte>> page = co_await ReadUpTo(BlockOffsetBytes(block), kBlockBytes);
+    absl::StatusOr<std::vector<std::byte>> page =
+        co_await ReadUpTo(BlockOffsetBytes(block), kBlockBytes);
     if (!page.ok()) co_return page.status();
-    const bool whole = page->size() == kBlockBytes && VerifySumPage(*page, i / 8, file_.path()).ok();
+    const bool whole =
+        page->size() == kBlockBytes && VerifySumPage(*page, i / 8, file_.path()).ok();
     out_ << (whole ? "\n" : "  damaged\n");
   }
   co_return absl::OkStatus();
@@ -178,13 +195,15 @@ Task<absl::Status> Dumper::DumpJournal(const Superblock& superblock) {
   uint64_t last_check = superblock.journal_check;
   while (true) {
     out_ << "journal chunk of " << blocks << " blocks from block " << block << ":\n";
-    absl::StatusOr<std::vector<std::byte>> bytes = co_await ReadUpTo(BlockOffsetBytes(block), BlockOffsetBytes(blocks));
+    absl::StatusOr<std::vector<std::byte>> bytes =
+        co_await ReadUpTo(BlockOffsetBytes(block), BlockOffsetBytes(blocks));
     if (!bytes.ok()) co_return bytes.status();
     size_t at = 0;
     size_t length = 0;
     std::optional<JournalRecord> link;
     while (!link) {
-      const std::optional<JournalRecord> record = DecodeRecord(std::span(*bytes).subspan(at), superblock.secret, &length);
+      const std::optional<JournalRecord> record =
+          DecodeRecord(std::span(*bytes).subspan(at), superblock.secret, &length);
       if (!record || record->order != last_order + 1 || record->previous_check != last_check) break;
       DumpRecord(*record);
       at += length;
@@ -202,7 +221,8 @@ Task<absl::Status> Dumper::DumpJournal(const Superblock& superblock) {
 }
 
 void Dumper::DumpRecord(const JournalRecord& record) {
-  out_ << "  " << record.order << " (durable " << record.durable_order << ", incarnation " << record.incarnation << "): ";
+  out_ << "  " << record.order << " (durable " << record.durable_order << ", incarnation "
+       << record.incarnation << "): ";
   switch (record.type) {
     case JournalRecord::Type::kWrite:
       out_ << "write " << record.start << " +" << record.blocks << " to";
@@ -235,7 +255,9 @@ Task<absl::Status> DumpDataFile(Storage& storage, std::string name, std::ostream
   std::vector<std::byte> magic(std::min<uint64_t>(*size, sizeof(kSqliteMagic)));
   if (!magic.empty()) COWL_CO_RETURN_IF_ERROR(co_await (*file)->Read(0, magic));
   if (AsText(magic) == std::string_view(kSqliteMagic, sizeof(kSqliteMagic))) {
-    out << (*file)->path() << ": the catalog, an SQLite database: sqlite3 shows it (docs/format.md says what its tables mean)\n";
+    out << (*file)->path()
+        << ": the catalog, an SQLite database: sqlite3 shows it (docs/format.md says what its "
+           "tables mean)\n";
     co_return absl::OkStatus();
   }
   Dumper dumper(**file, *size, out);
@@ -248,12 +270,15 @@ absl::Status DumpFile(const std::string& path, std::ostream& out) {
   struct stat info;
   if (::stat(path.c_str(), &info) != 0) return ErrnoStatus(errno, "open", path);
   if (!S_ISREG(info.st_mode)) {
-    return InvalidArgument(absl::StrCat(path, ": not a regular file; name a file of a store, such as layers/ID.cowl"));
+    return InvalidArgument(
+        absl::StrCat(path, ": not a regular file; name a file of a store, such as layers/ID.cowl"));
   }
-  absl::StatusOr<std::unique_ptr<LoopThread>> thread = LoopThread::Start(IoBackend::kSync, "cowl-dump");
+  absl::StatusOr<std::unique_ptr<LoopThread>> thread =
+      LoopThread::Start(IoBackend::kSync, "cowl-dump");
   if (!thread.ok()) return thread.status();
   const std::filesystem::path whole = std::filesystem::absolute(path);
-  const std::unique_ptr<Storage> storage = (*thread)->loop().OpenStorage(whole.parent_path().string());
+  const std::unique_ptr<Storage> storage =
+      (*thread)->loop().OpenStorage(whole.parent_path().string());
   return RunOn((*thread)->loop(), DumpDataFile(*storage, whole.filename().string(), out));
 }
 

@@ -1,5 +1,6 @@
-// dump.h: any file of a store as text, damaged ones too: what stands in it, and what is wrong with it.
-// Threads: any; blocks. Errors: only what keeps the file from being read at all; damage is part of the text. Writes nothing.
+// dump.h: any file of a store as text, damaged ones too: what stands in it, and what is wrong with
+// it. Threads: any; blocks. Errors: only what keeps the file from being read at all; damage is part
+// of the text. Writes nothing.
 #pragma once
 
 #include <ostream>

@@ -1,6 +1,5 @@
-#include "cowl/device.h"
-
 #include "base/status.h"
+#include "cowl/device.h"
 #include "cowl/store.h"
 #include "device/export_table.h"
 #include "io/loop.h"
@@ -35,7 +34,8 @@ class EmbeddedDevice : public Device {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Device>> Device::Open(Store& store, const std::string& name) {
-  absl::StatusOr<std::shared_ptr<OpenExport>> open = store.exports().Open(name, "an embedding program");
+  absl::StatusOr<std::shared_ptr<OpenExport>> open =
+      store.exports().Open(name, "an embedding program");
   if (!open.ok()) return open.status();
   return std::make_unique<EmbeddedDevice>(*std::move(open));
 }

@@ -14,8 +14,8 @@ namespace {
 class Hold : public OpenExport {
  public:
   // `released` is called after the disk was let go.
-  Hold(std::shared_ptr<Disk> disk, UserList& users, std::string name, std::string description, std::string client,
-       std::function<void(std::shared_ptr<Disk>)> released)
+  Hold(std::shared_ptr<Disk> disk, UserList& users, std::string name, std::string description,
+       std::string client, std::function<void(std::shared_ptr<Disk>)> released)
       : disk_(std::move(disk)),
         users_(users),
         user_(users.Add(std::move(client), &disk_->slot->loop())),
@@ -31,7 +31,9 @@ class Hold : public OpenExport {
   IoLoop& loop() override { return disk_->slot->loop(); }
   const std::string& name() const override { return name_; }
   const std::string& description() const override { return description_; }
-  void SetDisconnect(std::function<void()> disconnect) override { users_.SetDisconnect(user_, std::move(disconnect)); }
+  void SetDisconnect(std::function<void()> disconnect) override {
+    users_.SetDisconnect(user_, std::move(disconnect));
+  }
 
  private:
   std::shared_ptr<Disk> disk_;
@@ -42,8 +44,9 @@ class Hold : public OpenExport {
   const std::function<void(std::shared_ptr<Disk>)> released_;
 };
 
-// Descriptions end in an id that stays with the disk through resize, snapshot and rename, and is never another's: by it a client
-// that comes back (engine/attach) knows whether the name still means the same disk.
+// Descriptions end in an id that stays with the disk through resize, snapshot and rename, and is
+// never another's: by it a client that comes back (engine/attach) knows whether the name still
+// means the same disk.
 std::string Describe(const DeviceRow& row) {
   const char* const kind = row.kind == DeviceRow::Kind::kVolume ? "volume" : "device";
   const std::string origin = row.image.empty() ? "" : absl::StrCat(" on ", row.image);
@@ -51,7 +54,8 @@ std::string Describe(const DeviceRow& row) {
 }
 
 std::string Describe(const ImageRow& image, uint64_t size_bytes) {
-  return absl::StrCat("image, read-only, ", FormatBytes(size_bytes), ", id ", image.layer.ToString());
+  return absl::StrCat("image, read-only, ", FormatBytes(size_bytes), ", id ",
+                      image.layer.ToString());
 }
 
 }  // namespace
@@ -77,12 +81,15 @@ absl::StatusOr<std::vector<ExportTable::Entry>> StoreExports::List() {
   return entries;
 }
 
-absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::Open(std::string_view name, std::string_view client) {
-  if (store_.loops_.OnALoop()) return Internal("an export was opened on a loop of the store, where nothing may block");
+absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::Open(std::string_view name,
+                                                               std::string_view client) {
+  if (store_.loops_.OnALoop())
+    return Internal("an export was opened on a loop of the store, where nothing may block");
   std::string wanted(name);
   if (wanted.empty()) {
     std::lock_guard lock(mutex_);
-    if (default_name_.empty()) return NotFound("no export name was given, and this server has no default export");
+    if (default_name_.empty())
+      return NotFound("no export name was given, and this server has no default export");
     wanted = default_name_;
   }
   COWL_ASSIGN_OR_RETURN(const StoreImpl::Named named, store_.Resolve(wanted));
@@ -90,11 +97,13 @@ absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::Open(std::string_view 
   return OpenImageExport(named.image->ToString(), std::string(client));
 }
 
-absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::OpenDeviceExport(const std::string& name, const std::string& client) {
+absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::OpenDeviceExport(
+    const std::string& name, const std::string& client) {
   COWL_RETURN_IF_ERROR(store_.RequireWritable());
   COWL_ASSIGN_OR_RETURN(LockedDevice device, store_.LockDevice(name));
   COWL_RETURN_IF_ERROR(store_.EnsureOpen(device));
-  // The entry keeps the list of users for as long as this hold is on it, whatever becomes of the device's name.
+  // The entry keeps the list of users for as long as this hold is on it, whatever becomes of the
+  // device's name.
   const std::shared_ptr<DeviceEntry> entry = device.entry;
   return std::make_shared<Hold>(entry->disk, entry->users, name, Describe(device.row), client,
                                 [store = &store_, entry](std::shared_ptr<Disk> disk) {
@@ -103,12 +112,14 @@ absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::OpenDeviceExport(const
                                 });
 }
 
-absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::OpenImageExport(const std::string& name, const std::string& client) {
+absl::StatusOr<std::shared_ptr<OpenExport>> StoreExports::OpenImageExport(
+    const std::string& name, const std::string& client) {
   COWL_ASSIGN_OR_RETURN(const ImageRow image, store_.FindImage(name));
   COWL_ASSIGN_OR_RETURN(std::shared_ptr<Disk> disk, store_.OpenImage(image));
   const std::string description = Describe(image, disk->device->size_bytes());
-  return std::make_shared<Hold>(std::move(disk), store_.ImageUsers(image.ToString()), image.ToString(), description, client,
-                                [store = &store_](std::shared_ptr<Disk> disk) { store->DestroySoon(std::move(disk)); });
+  return std::make_shared<Hold>(
+      std::move(disk), store_.ImageUsers(image.ToString()), image.ToString(), description, client,
+      [store = &store_](std::shared_ptr<Disk> disk) { store->DestroySoon(std::move(disk)); });
 }
 
 }  // namespace cowl

@@ -1,4 +1,5 @@
-// garbage.cc: the part of the reaper that looks for what crashes left: files that no row names, and blocks that no map names.
+// garbage.cc: the part of the reaper that looks for what crashes left: files that no row names, and
+// blocks that no map names.
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -26,13 +27,16 @@ absl::StatusOr<uint64_t> Reaper::RemoveUnnamedFiles() {
     volumes.insert(volume_files.begin(), volume_files.end());
     return absl::OkStatus();
   }));
-  COWL_ASSIGN_OR_RETURN(const uint64_t data_bytes, RemoveUnnamedIn(kLayersFolder, kDataSuffix, data_files));
-  COWL_ASSIGN_OR_RETURN(const uint64_t volume_bytes, RemoveUnnamedIn(kVolumesFolder, kVolumeSuffix, volumes));
+  COWL_ASSIGN_OR_RETURN(const uint64_t data_bytes,
+                        RemoveUnnamedIn(kLayersFolder, kDataSuffix, data_files));
+  COWL_ASSIGN_OR_RETURN(const uint64_t volume_bytes,
+                        RemoveUnnamedIn(kVolumesFolder, kVolumeSuffix, volumes));
   return data_bytes + volume_bytes;
 }
 
 // Files with other endings are not ours to remove; check reports them.
-absl::StatusOr<uint64_t> Reaper::RemoveUnnamedIn(const std::string& folder, const std::string& suffix,
+absl::StatusOr<uint64_t> Reaper::RemoveUnnamedIn(const std::string& folder,
+                                                 const std::string& suffix,
                                                  const std::unordered_set<std::string>& named) {
   COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(folder)));
   uint64_t freed_bytes = 0;

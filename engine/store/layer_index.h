@@ -1,4 +1,5 @@
-// layer_index.h: all layers of a store, for walks along chains without a query a step. Threads: immutable once loaded.
+// layer_index.h: all layers of a store, for walks along chains without a query a step. Threads:
+// immutable once loaded.
 #pragma once
 
 #include <unordered_map>
@@ -27,7 +28,8 @@ class LayerIndex {
   absl::StatusOr<const LayerRow*> Find(const Uuid& id) const {
     if (id.IsNil()) return nullptr;
     const auto found = rows_.find(id);
-    if (found == rows_.end()) return DataLoss(absl::StrCat("catalog: layer ", id.ToString(), " is missing"));
+    if (found == rows_.end())
+      return DataLoss(absl::StrCat("catalog: layer ", id.ToString(), " is missing"));
     return &found->second;
   }
 
@@ -36,7 +38,9 @@ class LayerIndex {
     std::vector<const LayerRow*> chain;
     COWL_ASSIGN_OR_RETURN(const LayerRow* layer, Find(top));
     while (layer != nullptr) {
-      if (chain.size() == kChainLayersMax) return DataLoss(absl::StrCat("catalog: the chain of layer ", top.ToString(), " does not end"));
+      if (chain.size() == kChainLayersMax)
+        return DataLoss(
+            absl::StrCat("catalog: the chain of layer ", top.ToString(), " does not end"));
       chain.push_back(layer);
       COWL_ASSIGN_OR_RETURN(layer, Find(layer->parent));
     }

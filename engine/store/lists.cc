@@ -1,4 +1,5 @@
-// lists.cc: images, devices, inspect and tree: reports from the catalog, and from overlays where their content is counted.
+// lists.cc: images, devices, inspect and tree: reports from the catalog, and from overlays where
+// their content is counted.
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/units.h"
@@ -47,7 +48,8 @@ Task<absl::StatusOr<uint64_t>> CountOpen(CowDevice& device) { co_return device.s
 
 }  // namespace
 
-// What was sealed below a device by clones and is nobody's image: from its base down to what a reset goes back to.
+// What was sealed below a device by clones and is nobody's image: from its base down to what a
+// reset goes back to.
 absl::StatusOr<uint64_t> StoreImpl::StoredBelow(CatalogQueries& queries, const DeviceRow& row) {
   uint64_t bytes = 0;
   if (row.base_layer == row.image_layer) return bytes;
@@ -66,21 +68,25 @@ absl::StatusOr<uint64_t> StoreImpl::OverlayBytes(const DeviceRow& row) {
     // Waits for a verb that works on it; that is short.
     std::lock_guard gate(entry->gate);
     if (const std::shared_ptr<Disk> disk = entry->disk; disk != nullptr && disk->cow != nullptr) {
-      COWL_ASSIGN_OR_RETURN(const uint64_t blocks, RunOn(disk->slot->loop(), CountOpen(*disk->cow)));
+      COWL_ASSIGN_OR_RETURN(const uint64_t blocks,
+                            RunOn(disk->slot->loop(), CountOpen(*disk->cow)));
       return BlockOffsetBytes(blocks);
     }
   }
   if (!row.overlay_written) return 0;
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  COWL_ASSIGN_OR_RETURN(const Counted counted, RunOn(slot->loop(), CountFromSuperblock(*slot->storage, row.overlay)));
+  COWL_ASSIGN_OR_RETURN(const Counted counted,
+                        RunOn(slot->loop(), CountFromSuperblock(*slot->storage, row.overlay)));
   if (counted.exact) return BlockOffsetBytes(counted.stored_blocks);
-  COWL_ASSIGN_OR_RETURN(const uint64_t blocks, RunOn(slot->loop(), CountByReplay(*slot, row.overlay)));
+  COWL_ASSIGN_OR_RETURN(const uint64_t blocks,
+                        RunOn(slot->loop(), CountByReplay(*slot, row.overlay)));
   return BlockOffsetBytes(blocks);
 }
 
 DeviceInfo StoreImpl::DescribeDevice(const DeviceRow& row, uint64_t below_bytes) {
   DeviceInfo info = InfoOf(row);
-  if (const std::shared_ptr<DeviceEntry> entry = devices_.Find(row.name)) info.users = entry->users.Clients();
+  if (const std::shared_ptr<DeviceEntry> entry = devices_.Find(row.name))
+    info.users = entry->users.Clients();
   if (row.kind == DeviceRow::Kind::kVolume) {
     info.disk_bytes = DiskBytesOf(absl::StrCat(paths_.Of(kVolumesFolder), "/", row.volume_file));
     info.stored_bytes = info.disk_bytes;
@@ -95,16 +101,17 @@ DeviceInfo StoreImpl::DescribeDevice(const DeviceRow& row, uint64_t below_bytes)
 }
 
 absl::StatusOr<std::vector<ImageInfo>> StoreImpl::Images() {
-  return Read<std::vector<ImageInfo>>([](CatalogQueries& queries) -> absl::StatusOr<std::vector<ImageInfo>> {
-    COWL_ASSIGN_OR_RETURN(const LayerIndex layers, LayerIndex::Load(queries));
-    COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> rows, queries.Images());
-    std::vector<ImageInfo> images;
-    for (const ImageRow& row : rows) {
-      COWL_ASSIGN_OR_RETURN(ImageInfo info, Describe(row, layers));
-      images.push_back(std::move(info));
-    }
-    return images;
-  });
+  return Read<std::vector<ImageInfo>>(
+      [](CatalogQueries& queries) -> absl::StatusOr<std::vector<ImageInfo>> {
+        COWL_ASSIGN_OR_RETURN(const LayerIndex layers, LayerIndex::Load(queries));
+        COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> rows, queries.Images());
+        std::vector<ImageInfo> images;
+        for (const ImageRow& row : rows) {
+          COWL_ASSIGN_OR_RETURN(ImageInfo info, Describe(row, layers));
+          images.push_back(std::move(info));
+        }
+        return images;
+      });
 }
 
 absl::StatusOr<ImageInfo> StoreImpl::FindImageInfo(const ImageName& name) {
@@ -115,7 +122,8 @@ absl::StatusOr<ImageInfo> StoreImpl::FindImageInfo(const ImageName& name) {
   });
 }
 
-// The image a device says it comes from, as long as that name still means the layer; else another name of that layer, or none.
+// The image a device says it comes from, as long as that name still means the layer; else another
+// name of that layer, or none.
 absl::StatusOr<std::string> StoreImpl::OriginOf(CatalogQueries& queries, const DeviceRow& row) {
   if (row.image_layer.IsNil()) return std::string();
   COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> images, queries.ImagesOn(row.image_layer));
@@ -138,7 +146,8 @@ absl::StatusOr<std::vector<DeviceInfo>> StoreImpl::Devices() {
     return absl::OkStatus();
   }));
   std::vector<DeviceInfo> devices;
-  for (size_t i = 0; i < rows.size(); ++i) devices.push_back(DescribeDevice(rows[i], below_bytes[i]));
+  for (size_t i = 0; i < rows.size(); ++i)
+    devices.push_back(DescribeDevice(rows[i], below_bytes[i]));
   return devices;
 }
 
@@ -148,7 +157,8 @@ absl::StatusOr<InspectInfo> StoreImpl::Inspect(const std::string& name) {
   Uuid top;
   if (named.device) {
     const DeviceRow& row = *named.device;
-    info.kind = row.kind == DeviceRow::Kind::kVolume ? InspectInfo::Kind::kVolume : InspectInfo::Kind::kOverlay;
+    info.kind = row.kind == DeviceRow::Kind::kVolume ? InspectInfo::Kind::kVolume
+                                                     : InspectInfo::Kind::kOverlay;
     info.name = row.name;
     info.size_bytes = row.size_bytes;
     top = row.base_layer;
@@ -161,23 +171,28 @@ absl::StatusOr<InspectInfo> StoreImpl::Inspect(const std::string& name) {
     info.name = named.image->ToString();
     top = named.image->layer;
   }
-  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain,
-                        Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(top); }));
+  COWL_ASSIGN_OR_RETURN(
+      const std::vector<LayerRow> chain,
+      Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(top); }));
   if (named.image && !chain.empty()) info.size_bytes = chain.front().size_bytes;
   for (const LayerRow& layer : chain) info.layers.push_back(LayerInfoOf(layer));
   return info;
 }
 
 absl::StatusOr<std::vector<TreeNode>> StoreImpl::Tree() {
-  return Read<std::vector<TreeNode>>([](CatalogQueries& queries) -> absl::StatusOr<std::vector<TreeNode>> {
+  return Read<std::vector<TreeNode>>([](CatalogQueries& queries)
+                                         -> absl::StatusOr<std::vector<TreeNode>> {
     const auto id_of = [](const Uuid& id) { return id.IsNil() ? std::string() : id.ToString(); };
     std::vector<TreeNode> nodes;
     COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> layers, queries.Layers());
-    for (const LayerRow& row : layers) nodes.push_back({id_of(row.id), TreeNode::Kind::kLayer, row.created_by, id_of(row.parent)});
+    for (const LayerRow& row : layers)
+      nodes.push_back({id_of(row.id), TreeNode::Kind::kLayer, row.created_by, id_of(row.parent)});
     COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> images, queries.Images());
-    for (const ImageRow& row : images) nodes.push_back({row.ToString(), TreeNode::Kind::kImage, row.ToString(), id_of(row.layer)});
+    for (const ImageRow& row : images)
+      nodes.push_back({row.ToString(), TreeNode::Kind::kImage, row.ToString(), id_of(row.layer)});
     COWL_ASSIGN_OR_RETURN(const std::vector<DeviceRow> devices, queries.Devices());
-    for (const DeviceRow& row : devices) nodes.push_back({row.name, TreeNode::Kind::kDevice, row.name, id_of(row.base_layer)});
+    for (const DeviceRow& row : devices)
+      nodes.push_back({row.name, TreeNode::Kind::kDevice, row.name, id_of(row.base_layer)});
     return nodes;
   });
 }

@@ -17,7 +17,8 @@ LoopPool::~LoopPool() {
 absl::StatusOr<LoopSlot*> LoopPool::Started(size_t index) {
   if (slots_[index] == nullptr) {
     auto slot = std::make_unique<LoopSlot>();
-    COWL_ASSIGN_OR_RETURN(slot->thread, LoopThread::Start(backend_, absl::StrCat("cowl-loop-", index)));
+    COWL_ASSIGN_OR_RETURN(slot->thread,
+                          LoopThread::Start(backend_, absl::StrCat("cowl-loop-", index)));
     slot->storage = slot->loop().OpenStorage(directory_);
     slot->files = std::make_unique<DataFileCache>(*slot->storage);
     slots_[index] = std::move(slot);

@@ -1,7 +1,8 @@
-// loop_pool.h: the store's I/O threads. Each device belongs to one; devices are spread over them as they are opened.
-// Threads: any. Ownership: owns the loops and what each of them sees of the directory; whatever was opened on a loop must be closed
-// before. Threads start when they are first needed: a command that only reads the catalog has none.
-// Errors: Unavailable when the kernel forbids io_uring (the message names --io sync).
+// loop_pool.h: the store's I/O threads. Each device belongs to one; devices are spread over them as
+// they are opened. Threads: any. Ownership: owns the loops and what each of them sees of the
+// directory; whatever was opened on a loop must be closed before. Threads start when they are first
+// needed: a command that only reads the catalog has none. Errors: Unavailable when the kernel
+// forbids io_uring (the message names --io sync).
 #pragma once
 
 #include <memory>
@@ -20,7 +21,7 @@ struct LoopSlot {
   std::unique_ptr<LoopThread> thread;
   std::unique_ptr<Storage> storage;
   std::unique_ptr<DataFileCache> files;  // used on the loop
-  int device_count = 0;  // guarded by the pool
+  int device_count = 0;                  // guarded by the pool
 
   IoLoop& loop() { return thread->loop(); }
 };
@@ -28,7 +29,9 @@ struct LoopSlot {
 class LoopPool {
  public:
   LoopPool(std::string directory, IoBackend backend, int thread_count)
-      : directory_(std::move(directory)), backend_(backend), slots_(static_cast<size_t>(thread_count)) {}
+      : directory_(std::move(directory)),
+        backend_(backend),
+        slots_(static_cast<size_t>(thread_count)) {}
   ~LoopPool();
   LoopPool(const LoopPool&) = delete;
   LoopPool& operator=(const LoopPool&) = delete;

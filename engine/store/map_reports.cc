@@ -12,7 +12,8 @@ namespace {
 
 Task<absl::StatusOr<ExtentArray>> MapOfOpen(CowDevice& device) {
   if (!device.has_overlay()) co_return ExtentArray();
-  if (device.is_sealing()) co_return Unavailable("a snapshot of the device has not been finished; try again");
+  if (device.is_sealing())
+    co_return Unavailable("a snapshot of the device has not been finished; try again");
   co_return device.overlay()->FlatMap();
 }
 
@@ -24,7 +25,8 @@ Task<absl::StatusOr<ExtentArray>> MapOfClosed(LoopSlot& slot, Uuid overlay) {
 
 }  // namespace
 
-absl::StatusOr<DiskMap> StoreImpl::MapOfChainAt(LoopSlot& slot, const Uuid& top, uint64_t size_bytes, uint32_t top_depth) {
+absl::StatusOr<DiskMap> StoreImpl::MapOfChainAt(LoopSlot& slot, const Uuid& top,
+                                                uint64_t size_bytes, uint32_t top_depth) {
   COWL_ASSIGN_OR_RETURN(const std::shared_ptr<const ChainMap> chain, LoadChain(slot, top));
   return MakeDiskMap(*chain, top_depth, nullptr, {}, size_bytes);
 }
@@ -34,7 +36,9 @@ absl::StatusOr<DiskMap> StoreImpl::MapOf(const std::string& name) {
   if (named.device) return MapOfDevice(name);
   std::shared_lock lock(files_mutex_);
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  COWL_ASSIGN_OR_RETURN(const LayerRow top, Read<LayerRow>([&](CatalogQueries& queries) { return queries.FindLayer(named.image->layer); }));
+  COWL_ASSIGN_OR_RETURN(const LayerRow top, Read<LayerRow>([&](CatalogQueries& queries) {
+                          return queries.FindLayer(named.image->layer);
+                        }));
   return MapOfChainAt(*slot, top.id, top.size_bytes, 1);
 }
 
@@ -44,12 +48,15 @@ absl::StatusOr<DiskMap> StoreImpl::MapOfDevice(const std::string& name) {
   COWL_RETURN_IF_ERROR(RequireOverlay(row, "looked into block by block"));
   const std::shared_ptr<Disk> disk = device.entry->disk;
   if (disk == nullptr && !row.pending_overlay.IsNil()) {
-    return FailedPrecondition(absl::StrCat("device ", name, ": a crash cut a snapshot of it short; any command that changes the store "
-                                                            "mends that first"));
+    return FailedPrecondition(
+        absl::StrCat("device ", name,
+                     ": a crash cut a snapshot of it short; any command that changes the store "
+                     "mends that first"));
   }
   std::shared_lock lock(files_mutex_);
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  COWL_ASSIGN_OR_RETURN(const std::shared_ptr<const ChainMap> chain, LoadChain(*slot, row.base_layer));
+  COWL_ASSIGN_OR_RETURN(const std::shared_ptr<const ChainMap> chain,
+                        LoadChain(*slot, row.base_layer));
   absl::StatusOr<ExtentArray> overlay = ExtentArray();
   if (disk != nullptr) {
     overlay = RunOn(disk->slot->loop(), MapOfOpen(*disk->cow));
@@ -60,7 +67,8 @@ absl::StatusOr<DiskMap> StoreImpl::MapOfDevice(const std::string& name) {
   return MakeDiskMap(*chain, 2, &*overlay, row.overlay, row.size_bytes);
 }
 
-// What diff compares with when it is not told: a device's image, an image's chain without its top layer.
+// What diff compares with when it is not told: a device's image, an image's chain without its top
+// layer.
 absl::StatusOr<DiskMap> StoreImpl::MapOfOrigin(const std::string& name) {
   COWL_ASSIGN_OR_RETURN(const Named named, Resolve(name));
   std::shared_lock lock(files_mutex_);
@@ -94,16 +102,20 @@ absl::StatusOr<std::vector<LayerInfo>> StoreImpl::History(const std::string& ima
   COWL_ASSIGN_OR_RETURN(const ImageRow row, FindImage(image));
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
   COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> rows,
-                        Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(row.layer); }));
+                        Read<std::vector<LayerRow>>(
+                            [&](CatalogQueries& queries) { return queries.Chain(row.layer); }));
   COWL_ASSIGN_OR_RETURN(const std::shared_ptr<const ChainMap> chain, chains_.Load(*slot, rows));
   std::vector<uint64_t> visible_bytes(rows.size(), 0);
   for (const Extent& extent : chain->extents.extents()) {
-    if (extent.is_data()) visible_bytes[chain->sources[extent.source()].layer_index] += BlockOffsetBytes(extent.length());
+    if (extent.is_data())
+      visible_bytes[chain->sources[extent.source()].layer_index] +=
+          BlockOffsetBytes(extent.length());
   }
   std::vector<LayerInfo> history;
   for (size_t i = 0; i < rows.size(); ++i) {
     LayerInfo info = LayerInfoOf(rows[i]);
-    info.hidden_bytes = info.stored_bytes > visible_bytes[i] ? info.stored_bytes - visible_bytes[i] : 0;
+    info.hidden_bytes =
+        info.stored_bytes > visible_bytes[i] ? info.stored_bytes - visible_bytes[i] : 0;
     history.push_back(std::move(info));
   }
   return history;

@@ -15,7 +15,8 @@ constexpr std::chrono::seconds kDisconnectPatience{10};
 }  // namespace
 
 // NAME:TAG is an image; a bare NAME is a device, or the image NAME:latest.
-absl::StatusOr<StoreImpl::Named> StoreImpl::ResolveIn(CatalogQueries& queries, const std::string& name) {
+absl::StatusOr<StoreImpl::Named> StoreImpl::ResolveIn(CatalogQueries& queries,
+                                                      const std::string& name) {
   Named named;
   COWL_ASSIGN_OR_RETURN(const ImageName image, ParseImageName(name));
   if (name.find(':') == std::string::npos) {
@@ -28,8 +29,10 @@ absl::StatusOr<StoreImpl::Named> StoreImpl::ResolveIn(CatalogQueries& queries, c
   }
   absl::StatusOr<ImageRow> row = queries.FindImage(image.name, image.tag);
   if (absl::IsNotFound(row.status()) && name.find(':') == std::string::npos) {
-    return NotFound(absl::StrCat(Quoted(name), ": neither a device nor an image of this store; `cowl ls` and `cowl images` list "
-                                               "those that are"));
+    return NotFound(absl::StrCat(
+        Quoted(name),
+        ": neither a device nor an image of this store; `cowl ls` and `cowl images` list "
+        "those that are"));
   }
   if (!row.ok()) return row.status();
   named.image = *std::move(row);
@@ -42,7 +45,8 @@ absl::StatusOr<StoreImpl::Named> StoreImpl::Resolve(const std::string& name) {
 
 absl::StatusOr<ImageRow> StoreImpl::FindImage(const std::string& image) {
   COWL_ASSIGN_OR_RETURN(const ImageName name, ParseImageName(image));
-  return Read<ImageRow>([&](CatalogQueries& queries) { return queries.FindImage(name.name, name.tag); });
+  return Read<ImageRow>(
+      [&](CatalogQueries& queries) { return queries.FindImage(name.name, name.tag); });
 }
 
 absl::Status StoreImpl::Tag(const std::string& image, const std::string& new_image, bool force) {
@@ -66,19 +70,22 @@ absl::Status StoreImpl::RemoveImage(const std::string& image, bool force) {
     if (!force) return InUse(what, clients);
     COWL_RETURN_IF_ERROR(users.DisconnectAll(what, kDisconnectPatience));
   }
-  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return edits.RemoveImage(row.name, row.tag); }));
+  COWL_RETURN_IF_ERROR(
+      catalog_->Write([&](CatalogEdits& edits) { return edits.RemoveImage(row.name, row.tag); }));
   ReapAndWait();
   return absl::OkStatus();
 }
 
-absl::Status StoreImpl::Rename(const std::string& old_name, const std::string& new_name, bool force) {
+absl::Status StoreImpl::Rename(const std::string& old_name, const std::string& new_name,
+                               bool force) {
   COWL_RETURN_IF_ERROR(RequireWritable());
   COWL_ASSIGN_OR_RETURN(const Named named, Resolve(old_name));
   if (named.device) return RenameDevice(old_name, new_name, force);
   return RenameImage({named.image->name, named.image->tag}, new_name, force);
 }
 
-absl::Status StoreImpl::RenameImage(const ImageName& old_name, const std::string& new_name, bool force) {
+absl::Status StoreImpl::RenameImage(const ImageName& old_name, const std::string& new_name,
+                                    bool force) {
   COWL_ASSIGN_OR_RETURN(const ImageName to, ParseImageName(new_name));
   if (to.ToString() == old_name.ToString()) return absl::OkStatus();
   COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
@@ -93,21 +100,24 @@ absl::Status StoreImpl::RenameImage(const ImageName& old_name, const std::string
   return absl::OkStatus();
 }
 
-absl::Status StoreImpl::RenameDevice(const std::string& old_name, const std::string& new_name, bool force) {
+absl::Status StoreImpl::RenameDevice(const std::string& old_name, const std::string& new_name,
+                                     bool force) {
   COWL_RETURN_IF_ERROR(ValidateDeviceName(new_name));
   COWL_ASSIGN_OR_RETURN(LockedDevice device, LockDevice(old_name));
   if (old_name == new_name) return absl::OkStatus();
   // Clients know it by its old name, and so does what attached it.
   COWL_RETURN_IF_ERROR(RequireUnused(device, force));
   COWL_RETURN_IF_ERROR(CloseDisk(*device.entry));
-  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return edits.RenameDevice(old_name, new_name); }));
+  COWL_RETURN_IF_ERROR(
+      catalog_->Write([&](CatalogEdits& edits) { return edits.RenameDevice(old_name, new_name); }));
   devices_.Rename(old_name, new_name);
   return absl::OkStatus();
 }
 
 absl::Status StoreImpl::CheckFree(const std::string& image, bool force) {
   COWL_ASSIGN_OR_RETURN(const ImageName name, ParseImageName(image));
-  return catalog_->Read([&](CatalogQueries& queries) { return queries.CheckImageFree(name.name, name.tag, force); });
+  return catalog_->Read(
+      [&](CatalogQueries& queries) { return queries.CheckImageFree(name.name, name.tag, force); });
 }
 
 }  // namespace cowl

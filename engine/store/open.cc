@@ -28,12 +28,15 @@ absl::StatusOr<StorePaths> FindStore(const std::string& directory) {
   if (!path.has_filename()) path = path.parent_path();
   const StorePaths paths{path.string()};
   if (!PathExists(paths.root)) {
-    return NotFound(absl::StrCat("store ", paths.root, ": no such directory; `cowl init` makes a store there"));
+    return NotFound(
+        absl::StrCat("store ", paths.root, ": no such directory; `cowl init` makes a store there"));
   }
-  if (::access(paths.root.c_str(), R_OK | X_OK) != 0) return ErrnoStatus(errno, "open store", paths.root);
+  if (::access(paths.root.c_str(), R_OK | X_OK) != 0)
+    return ErrnoStatus(errno, "open store", paths.root);
   if (!PathExists(paths.Of(kCatalogFile))) {
-    return FailedPrecondition(absl::StrCat("store ", paths.root, ": is no store (", kCatalogFile,
-                                           " is missing); name another directory, or make a store with `cowl init`"));
+    return FailedPrecondition(
+        absl::StrCat("store ", paths.root, ": is no store (", kCatalogFile,
+                     " is missing); name another directory, or make a store with `cowl init`"));
   }
   return paths;
 }
@@ -45,36 +48,43 @@ absl::StatusOr<IoBackend> BackendOf(const std::string& io) {
 }
 
 absl::StatusOr<int> ThreadsOf(int threads) {
-  if (threads < 0 || threads > 1024) return InvalidArgument(absl::StrCat("--threads ", threads, " is not between 1 and 1024"));
+  if (threads < 0 || threads > 1024)
+    return InvalidArgument(absl::StrCat("--threads ", threads, " is not between 1 and 1024"));
   if (threads > 0) return threads;
   return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kThreadsMax);
 }
 
 }  // namespace
 
-void Warn(const std::string& doing, const absl::Status& status) { Log().warn("{}: {}", doing, Message(status)); }
+void Warn(const std::string& doing, const absl::Status& status) {
+  Log().warn("{}: {}", doing, Message(status));
+}
 
-absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& directory, const StoreOptions& options) {
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& directory,
+                                                   const StoreOptions& options) {
   COWL_ASSIGN_OR_RETURN(std::unique_ptr<StoreImpl> store, StoreImpl::Open(directory, options));
   return std::unique_ptr<Store>(std::move(store));
 }
 
-absl::StatusOr<std::unique_ptr<StoreImpl>> StoreImpl::Open(const std::string& directory, const StoreOptions& options) {
+absl::StatusOr<std::unique_ptr<StoreImpl>> StoreImpl::Open(const std::string& directory,
+                                                           const StoreOptions& options) {
   COWL_ASSIGN_OR_RETURN(StorePaths paths, FindStore(directory));
   COWL_ASSIGN_OR_RETURN(const IoBackend backend, BackendOf(options.io));
   COWL_ASSIGN_OR_RETURN(const int threads, ThreadsOf(options.threads));
   const auto lock_kind = options.read_only ? StoreLock::Kind::kShared : StoreLock::Kind::kExclusive;
-  COWL_ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Take(paths.Of(kLockFile), lock_kind, options.lock_wait_ms));
+  COWL_ASSIGN_OR_RETURN(StoreLock lock,
+                        StoreLock::Take(paths.Of(kLockFile), lock_kind, options.lock_wait_ms));
   const CatalogMode mode = options.read_only ? CatalogMode::kReadNothing : CatalogMode::kReadWrite;
-  COWL_ASSIGN_OR_RETURN(std::unique_ptr<Catalog> catalog, Catalog::Open(paths.Of(kCatalogFile), mode));
-  std::unique_ptr<StoreImpl> store(
-      new StoreImpl(std::move(paths), options, std::move(lock), std::move(catalog), backend, threads));
+  COWL_ASSIGN_OR_RETURN(std::unique_ptr<Catalog> catalog,
+                        Catalog::Open(paths.Of(kCatalogFile), mode));
+  std::unique_ptr<StoreImpl> store(new StoreImpl(std::move(paths), options, std::move(lock),
+                                                 std::move(catalog), backend, threads));
   if (!options.read_only) COWL_RETURN_IF_ERROR(store->Recover());
   return store;
 }
 
-StoreImpl::StoreImpl(StorePaths paths, const StoreOptions& options, StoreLock lock, std::unique_ptr<Catalog> catalog,
-                     IoBackend backend, int threads)
+StoreImpl::StoreImpl(StorePaths paths, const StoreOptions& options, StoreLock lock,
+                     std::unique_ptr<Catalog> catalog, IoBackend backend, int threads)
     : paths_(std::move(paths)),
       options_(options),
       lock_(std::move(lock)),
@@ -101,10 +111,12 @@ absl::Status StoreImpl::RequireWritable() const {
   return FailedPrecondition(absl::StrCat("store ", paths_.root, ": opened for reading only"));
 }
 
-// What cannot be mended here is told by the command that needs it; it does not keep the rest of the store shut.
+// What cannot be mended here is told by the command that needs it; it does not keep the rest of the
+// store shut.
 absl::Status StoreImpl::Recover() {
   COWL_ASSIGN_OR_RETURN(const std::vector<DeviceRow> pending,
-                        Read<std::vector<DeviceRow>>([](CatalogQueries& queries) { return queries.PendingDevices(); }));
+                        Read<std::vector<DeviceRow>>(
+                            [](CatalogQueries& queries) { return queries.PendingDevices(); }));
   for (const DeviceRow& row : pending) {
     const absl::Status status = RecoverPending(row);
     if (!status.ok()) Warn(absl::StrCat("recovering device ", row.name), status);
@@ -121,8 +133,9 @@ absl::Status StoreImpl::Recover() {
 
 // Readers that died without letting go of what they had frozen.
 absl::Status StoreImpl::ForgetDeadPins() {
-  COWL_ASSIGN_OR_RETURN(const std::vector<PinRow> pins,
-                        Read<std::vector<PinRow>>([](CatalogQueries& queries) { return queries.Pins(); }));
+  COWL_ASSIGN_OR_RETURN(
+      const std::vector<PinRow> pins,
+      Read<std::vector<PinRow>>([](CatalogQueries& queries) { return queries.Pins(); }));
   std::vector<std::string> dead;
   for (const PinRow& pin : pins) {
     if (!OwnerLives(pin.owner)) dead.push_back(pin.token);

@@ -20,12 +20,14 @@ std::string FirstLine(const std::string& path) {
   return line;
 }
 
-// Field 22 of /proc/PID/stat: when it started, in ticks after boot. Empty: there is no such process.
+// Field 22 of /proc/PID/stat: when it started, in ticks after boot. Empty: there is no such
+// process.
 std::string StartOf(const std::string& pid) {
   const std::string line = FirstLine("/proc/" + pid + "/stat");
   const size_t after_name = line.rfind(')');  // the name may hold anything
   if (after_name == std::string::npos) return "";
-  const std::vector<std::string> fields = absl::StrSplit(line.substr(after_name + 1), ' ', absl::SkipEmpty());
+  const std::vector<std::string> fields =
+      absl::StrSplit(line.substr(after_name + 1), ' ', absl::SkipEmpty());
   constexpr size_t kStartTime = 22 - 3;  // fields are counted from 1, and two stand before
   return fields.size() > kStartTime ? fields[kStartTime] : "";
 }

@@ -1,5 +1,5 @@
-// owner.h: names this process so that another, later, can tell whether it still lives: process id, its start, the boot.
-// Threads: any. Errors: none; what cannot be told is taken for alive.
+// owner.h: names this process so that another, later, can tell whether it still lives: process id,
+// its start, the boot. Threads: any. Errors: none; what cannot be told is taken for alive.
 #pragma once
 
 #include <string>

@@ -10,9 +10,10 @@ namespace cowl {
 
 inline constexpr char kLayersFolder[] = "layers";    // data files of layers and overlays: UUID.cowl
 inline constexpr char kVolumesFolder[] = "volumes";  // NAME-UUID.raw
-inline constexpr char kStagingFolder[] = "staging";  // what imports write before they are registered
-inline constexpr char kAttachFolder[] = "attach";    // what is attached to this host's kernel
-inline constexpr char kReserveFile[] = "reserve";    // space kept back for when the disk is full
+inline constexpr char kStagingFolder[] =
+    "staging";                                     // what imports write before they are registered
+inline constexpr char kAttachFolder[] = "attach";  // what is attached to this host's kernel
+inline constexpr char kReserveFile[] = "reserve";  // space kept back for when the disk is full
 inline constexpr char kLockFile[] = "lock";
 inline constexpr char kCatalogFile[] = "catalog.db";
 

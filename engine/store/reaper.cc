@@ -15,7 +15,8 @@
 namespace cowl {
 namespace {
 
-// The catalog's note of files whose dead blocks are still to be given back: their ids, separated by spaces.
+// The catalog's note of files whose dead blocks are still to be given back: their ids, separated by
+// spaces.
 constexpr char kReclaimSetting[] = "reclaim";
 
 absl::StatusOr<std::set<Uuid>> NotedFiles(CatalogQueries& queries) {
@@ -23,14 +24,17 @@ absl::StatusOr<std::set<Uuid>> NotedFiles(CatalogQueries& queries) {
   std::set<Uuid> files;
   for (const absl::string_view part : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
     const std::optional<Uuid> id = Uuid::Parse(Std(part));
-    if (!id) return DataLoss(absl::StrCat("catalog: setting ", kReclaimSetting, " holds \"", part, "\", which is no id"));
+    if (!id)
+      return DataLoss(absl::StrCat("catalog: setting ", kReclaimSetting, " holds \"", part,
+                                   "\", which is no id"));
     files.insert(*id);
   }
   return files;
 }
 
 absl::Status NoteFiles(CatalogEdits& edits, const std::set<Uuid>& files) {
-  const std::string text = absl::StrJoin(files, " ", [](std::string* out, const Uuid& id) { *out += id.ToString(); });
+  const std::string text =
+      absl::StrJoin(files, " ", [](std::string* out, const Uuid& id) { *out += id.ToString(); });
   return edits.SetSetting(kReclaimSetting, text);
 }
 
@@ -70,7 +74,8 @@ absl::StatusOr<uint64_t> Reaper::Run() {
   }
 }
 
-// Readers outside the store open the layers below a pin one by one, by the list they were given: that list must stay true.
+// Readers outside the store open the layers below a pin one by one, by the list they were given:
+// that list must stay true.
 absl::StatusOr<std::unordered_set<Uuid>> Reaper::Untouchable(CatalogQueries& queries) {
   std::unordered_set<Uuid> layers;
   COWL_ASSIGN_OR_RETURN(const std::vector<PinRow> pins, queries.Pins());
@@ -114,8 +119,10 @@ absl::Status Reaper::Do(const Job& job) {
     COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> own, edits.FilesOf(job.layer.id));
     noted.insert(own.begin(), own.end());
     noted.insert(job.layer.id);
-    for (size_t i = 0; i < changed.size(); ++i) COWL_RETURN_IF_ERROR(edits.UpdateLayer(changed[i], files[i]));
-    COWL_RETURN_IF_ERROR(edits.RemoveLayer(job.layer.id));  // refused when somebody builds on it by now
+    for (size_t i = 0; i < changed.size(); ++i)
+      COWL_RETURN_IF_ERROR(edits.UpdateLayer(changed[i], files[i]));
+    COWL_RETURN_IF_ERROR(
+        edits.RemoveLayer(job.layer.id));  // refused when somebody builds on it by now
     return NoteFiles(edits, noted);
   });
   chains_.Forget(job.layer.id);
@@ -135,7 +142,8 @@ absl::Status Reaper::RewriteChildren(LoopSlot& slot, const Job& job, std::vector
     row.stored_bytes = BlockOffsetBytes(merged.extents.DataBlocks());
     changed->push_back(std::move(row));
     files->push_back(merged.files);
-    COWL_RETURN_IF_ERROR(RunOn(slot.loop(), RewriteMap(*slot.storage, DataFileName(child.id), std::move(merged), job.layer.parent)));
+    COWL_RETURN_IF_ERROR(RunOn(slot.loop(), RewriteMap(*slot.storage, DataFileName(child.id),
+                                                       std::move(merged), job.layer.parent)));
   }
   return absl::OkStatus();
 }
@@ -212,7 +220,8 @@ absl::StatusOr<uint64_t> Reaper::PunchFile(LoopSlot& slot, const Uuid& file) {
       live.insert(live.end(), ranges.begin(), ranges.end());
     }
   }
-  return RunOn(slot.loop(), PunchDead(*slot.storage, DataFileName(file), Normalized(std::move(live))));
+  return RunOn(slot.loop(),
+               PunchDead(*slot.storage, DataFileName(file), Normalized(std::move(live))));
 }
 
 }  // namespace cowl

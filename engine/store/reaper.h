@@ -1,16 +1,19 @@
 // reaper.h: deletes layers that nobody names and gives back their space, moving no data.
 //
-// A layer is named by an image, a device (as its base, or as what a reset goes back to), a pin, or a reader of this process. One
-// that is not:
+// A layer is named by an image, a device (as its base, or as what a reset goes back to), a pin, or
+// a reader of this process. One that is not:
 //   without children      its row goes;
-//   with children         its map is merged into each child's (what lies under the child's own map), then its row goes.
-// Its file stays for as long as some layer's map names it. Blocks of it that no map names any more are punched out.
-// A block that is dead stays dead: no map ever gains one that was in none. So punching needs no lock once the dead are known, and
-// readers of a chain are safe while the top of that chain is named.
+//   with children         its map is merged into each child's (what lies under the child's own
+//   map), then its row goes.
+// Its file stays for as long as some layer's map names it. Blocks of it that no map names any more
+// are punched out. A block that is dead stays dead: no map ever gains one that was in none. So
+// punching needs no lock once the dead are known, and readers of a chain are safe while the top of
+// that chain is named.
 //
-// Crash safety: children's maps are durable before the rows change, and merging twice is merging once; files whose blocks must be
-// looked at are noted in the catalog ("reclaim") with the change that made it necessary, until that is done.
-// Threads: Run on one thread at a time. Errors: those of the catalog and the files; what is left is done by the next Run.
+// Crash safety: children's maps are durable before the rows change, and merging twice is merging
+// once; files whose blocks must be looked at are noted in the catalog ("reclaim") with the change
+// that made it necessary, until that is done. Threads: Run on one thread at a time. Errors: those
+// of the catalog and the files; what is left is done by the next Run.
 #pragma once
 
 #include <cstdint>
@@ -33,14 +36,16 @@
 
 namespace cowl {
 
-// Layers that readers in this process have as the top of their chain: named for as long as they are held.
+// Layers that readers in this process have as the top of their chain: named for as long as they are
+// held.
 class HeldLayers {
  public:
   class Hold {
    public:
     Hold() = default;
     Hold(HeldLayers* held, const Uuid& layer) : held_(held), layer_(layer) {}
-    Hold(Hold&& other) noexcept : held_(std::exchange(other.held_, nullptr)), layer_(other.layer_) {}
+    Hold(Hold&& other) noexcept
+        : held_(std::exchange(other.held_, nullptr)), layer_(other.layer_) {}
     Hold& operator=(Hold&& other) noexcept {
       std::swap(held_, other.held_);
       std::swap(layer_, other.layer_);
@@ -67,14 +72,21 @@ class HeldLayers {
 
 class Reaper {
  public:
-  // `files_mutex`: held shared by whoever reads layer maps or has files that no row names yet; the reaper takes it exclusively
-  // while it changes them.
-  Reaper(StorePaths paths, Catalog& catalog, LoopPool& loops, ChainCache& chains, HeldLayers& held, std::shared_mutex& files_mutex)
-      : paths_(std::move(paths)), catalog_(catalog), loops_(loops), chains_(chains), held_(held), files_mutex_(files_mutex) {}
+  // `files_mutex`: held shared by whoever reads layer maps or has files that no row names yet; the
+  // reaper takes it exclusively while it changes them.
+  Reaper(StorePaths paths, Catalog& catalog, LoopPool& loops, ChainCache& chains, HeldLayers& held,
+         std::shared_mutex& files_mutex)
+      : paths_(std::move(paths)),
+        catalog_(catalog),
+        loops_(loops),
+        chains_(chains),
+        held_(held),
+        files_mutex_(files_mutex) {}
 
   // Deletes what may go, and returns the bytes of disk that this freed.
   absl::StatusOr<uint64_t> Run();
-  // Removes files that no row names, and punches what is dead in every data file: what a crash may have left.
+  // Removes files that no row names, and punches what is dead in every data file: what a crash may
+  // have left.
   absl::StatusOr<uint64_t> CollectGarbage();
   // Only the first half of that: quick enough for every opening.
   absl::StatusOr<uint64_t> RemoveUnnamedFiles();

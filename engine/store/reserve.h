@@ -1,5 +1,6 @@
-// reserve.h: a few MiB of disk that nobody uses, so that a full disk never stops space from being freed: given away when metadata
-// meets ENOSPC, taken back when there is room again. Threads: any. Errors: none; a reserve that cannot be had is not there.
+// reserve.h: a few MiB of disk that nobody uses, so that a full disk never stops space from being
+// freed: given away when metadata meets ENOSPC, taken back when there is room again. Threads: any.
+// Errors: none; a reserve that cannot be had is not there.
 #pragma once
 
 #include <cstdint>

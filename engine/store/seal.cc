@@ -1,12 +1,13 @@
 // seal.cc: a device's overlay becomes a layer, by whichever of three ways its state asks for:
 //
 //   never written   nothing is there to seal: the layer below already is that state
-//   closed          the file is sealed in place; the device gets a fresh overlay, which has no file yet
-//   open            a successor overlay is made, durable and noted as pending before requests go to it; then the old one is sealed
+//   closed          the file is sealed in place; the device gets a fresh overlay, which has no file
+//   yet open            a successor overlay is made, durable and noted as pending before requests
+//   go to it; then the old one is sealed
 //                   while they do
 //
-// The row of the device names both overlays from before the first step to the transaction that records the layer, so that
-// recovery (recover.cc) can go forward or back from any moment.
+// The row of the device names both overlays from before the first step to the transaction that
+// records the layer, so that recovery (recover.cc) can go forward or back from any moment.
 #include <shared_mutex>
 #include <utility>
 
@@ -24,10 +25,13 @@ using OverlayOr = absl::StatusOr<std::unique_ptr<Overlay>>;
 
 // REQUIRES: nobody has the file open.
 Task<absl::Status> SealFile(LoopSlot& slot, const DeviceRow& row, std::string created_by) {
-  OverlayOr overlay = co_await Overlay::Open(slot.loop(), *slot.storage, row.overlay, OpenMode::kReadWrite, false);
+  OverlayOr overlay =
+      co_await Overlay::Open(slot.loop(), *slot.storage, row.overlay, OpenMode::kReadWrite, false);
   if (!overlay.ok()) co_return overlay.status();
   absl::Status status = co_await (*overlay)->PrepareToAppend();
-  if (status.ok()) status = co_await (*overlay)->SealToLayer(row.size_bytes, row.base_layer, std::move(created_by));
+  if (status.ok())
+    status =
+        co_await (*overlay)->SealToLayer(row.size_bytes, row.base_layer, std::move(created_by));
   co_return status;
 }
 
@@ -38,8 +42,8 @@ Task<absl::StatusOr<bool>> HasNothingOfItsOwn(CowDevice& device) {
   co_return device.overlay()->FlatMap().empty();
 }
 
-Task<absl::Status> SwitchOnLoop(LoopSlot& slot, CowDevice& device, Overlay::NewOptions options, std::string layers_path,
-                                uint64_t* pause_us) {
+Task<absl::Status> SwitchOnLoop(LoopSlot& slot, CowDevice& device, Overlay::NewOptions options,
+                                std::string layers_path, uint64_t* pause_us) {
   OverlayOr successor = co_await Overlay::Create(slot.loop(), *slot.storage, options);
   if (!successor.ok()) co_return successor.status();
   absl::Status synced;
@@ -52,7 +56,8 @@ Task<absl::Status> SwitchOnLoop(LoopSlot& slot, CowDevice& device, Overlay::NewO
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> InstallOnLoop(CowDevice& device, std::shared_ptr<const ChainMap> chain, uint64_t cap_blocks, uint64_t below_blocks) {
+Task<absl::Status> InstallOnLoop(CowDevice& device, std::shared_ptr<const ChainMap> chain,
+                                 uint64_t cap_blocks, uint64_t below_blocks) {
   device.InstallChain(std::move(chain));
   device.SetCap(cap_blocks, below_blocks);
   co_return absl::OkStatus();
@@ -62,8 +67,10 @@ Task<absl::StatusOr<bool>> IsSealing(CowDevice& device) { co_return device.is_se
 
 }  // namespace
 
-// The gate of a device that is none of the volumes, with nothing left over from a seal that was cut short.
-absl::StatusOr<LockedDevice> StoreImpl::LockOverlay(const std::string& name, std::string_view verb) {
+// The gate of a device that is none of the volumes, with nothing left over from a seal that was cut
+// short.
+absl::StatusOr<LockedDevice> StoreImpl::LockOverlay(const std::string& name,
+                                                    std::string_view verb) {
   COWL_RETURN_IF_ERROR(RequireWritable());
   COWL_RETURN_IF_ERROR(ValidateDeviceName(name));
   COWL_ASSIGN_OR_RETURN(LockedDevice device, LockDevice(name));
@@ -75,7 +82,9 @@ absl::StatusOr<LockedDevice> StoreImpl::LockOverlay(const std::string& name, std
   } else if (!device.row.pending_overlay.IsNil()) {
     COWL_RETURN_IF_ERROR(RecoverPending(device.row));
   }
-  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& queries) { return queries.FindDevice(name); }));
+  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& queries) {
+                          return queries.FindDevice(name);
+                        }));
   return device;
 }
 
@@ -85,7 +94,8 @@ absl::StatusOr<bool> StoreImpl::IsUnwritten(LockedDevice& device) {
   return !device.row.overlay_written;
 }
 
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::Seal(LockedDevice& device, const std::string& created_by,
+absl::StatusOr<StoreImpl::Sealed> StoreImpl::Seal(LockedDevice& device,
+                                                  const std::string& created_by,
                                                   const Registration& registration) {
   COWL_ASSIGN_OR_RETURN(const bool unwritten, IsUnwritten(device));
   if (unwritten) return SealUnwritten(device, created_by, registration);
@@ -93,12 +103,16 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::Seal(LockedDevice& device, const st
   return SealClosed(device, created_by, registration);
 }
 
-// The layer below is the state, where it has the right size; else a layer that adds nothing says so.
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealUnwritten(LockedDevice& device, const std::string& created_by,
+// The layer below is the state, where it has the right size; else a layer that adds nothing says
+// so.
+absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealUnwritten(LockedDevice& device,
+                                                           const std::string& created_by,
                                                            const Registration& registration) {
   const DeviceRow& row = device.row;
   if (!row.base_layer.IsNil()) {
-    COWL_ASSIGN_OR_RETURN(const LayerRow base, Read<LayerRow>([&](CatalogQueries& q) { return q.FindLayer(row.base_layer); }));
+    COWL_ASSIGN_OR_RETURN(const LayerRow base, Read<LayerRow>([&](CatalogQueries& q) {
+                            return q.FindLayer(row.base_layer);
+                          }));
     if (base.size_bytes == row.size_bytes) {
       COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
         COWL_ASSIGN_OR_RETURN(const DeviceRow now, edits.FindDevice(row.name));
@@ -110,7 +124,8 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealUnwritten(LockedDevice& device,
   std::shared_lock lock(files_mutex_);  // no row names the new file yet
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
   const NewLayer layer{Uuid::Random(), row.base_layer, row.size_bytes, created_by};
-  absl::Status status = RunOn(slot->loop(), WriteMapOnlyLayer(*slot->storage, layer, FileMap{{}, {layer.id}}));
+  absl::Status status =
+      RunOn(slot->loop(), WriteMapOnlyLayer(*slot->storage, layer, FileMap{{}, {layer.id}}));
   if (status.ok()) status = SyncPath(paths_.Of(kLayersFolder));
   if (status.ok()) status = RecordUnwritten(*slot, row, layer.id, registration);
   if (!status.ok()) {
@@ -121,7 +136,8 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealUnwritten(LockedDevice& device,
 }
 
 // Records the layer that adds nothing, and puts the device on top of it.
-absl::Status StoreImpl::RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer, const Registration& registration) {
+absl::Status StoreImpl::RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer,
+                                        const Registration& registration) {
   COWL_ASSIGN_OR_RETURN(const NewLayerRow described, DescribeLayer(slot, layer, row.base_layer));
   return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     COWL_RETURN_IF_ERROR(edits.AddLayer(described.row, described.files));
@@ -132,13 +148,16 @@ absl::Status StoreImpl::RecordUnwritten(LoopSlot& slot, const DeviceRow& row, co
   });
 }
 
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealClosed(LockedDevice& device, const std::string& created_by,
+absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealClosed(LockedDevice& device,
+                                                        const std::string& created_by,
                                                         const Registration& registration) {
   COWL_RETURN_IF_ERROR(EditDevice(device.row.name, [](DeviceRow& row) {
     row.pending_overlay = Uuid::Random();
     row.pending_written = false;
   }));
-  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) { return q.FindDevice(device.row.name); }));
+  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) {
+                          return q.FindDevice(device.row.name);
+                        }));
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
   std::shared_lock lock(files_mutex_);
   const absl::Status status = RunOn(slot->loop(), SealFile(*slot, device.row, created_by));
@@ -149,19 +168,23 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealClosed(LockedDevice& device, co
     if (!recovered.ok()) Warn(absl::StrCat("recovering device ", device.row.name), recovered);
     return status;
   }
-  COWL_ASSIGN_OR_RETURN(const NewLayerRow layer, DescribeLayer(*slot, device.row.overlay, device.row.base_layer));
+  COWL_ASSIGN_OR_RETURN(const NewLayerRow layer,
+                        DescribeLayer(*slot, device.row.overlay, device.row.base_layer));
   COWL_RETURN_IF_ERROR(RecordSealed(device.row, layer, registration));
   return Sealed{layer.row.id, 0};
 }
 
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealOpen(LockedDevice& device, const std::string& created_by,
+absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealOpen(LockedDevice& device,
+                                                      const std::string& created_by,
                                                       const Registration& registration) {
   const Uuid successor = Uuid::Random();
   COWL_RETURN_IF_ERROR(EditDevice(device.row.name, [&](DeviceRow& row) {
     row.pending_overlay = successor;
     row.pending_written = true;
   }));
-  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) { return q.FindDevice(device.row.name); }));
+  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) {
+                          return q.FindDevice(device.row.name);
+                        }));
   Sealed sealed{device.row.overlay, 0};
   const absl::Status status = SwitchToSuccessor(device, successor, &sealed.pause_us);
   if (!status.ok()) {
@@ -174,25 +197,36 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealOpen(LockedDevice& device, cons
   return sealed;
 }
 
-absl::Status StoreImpl::SwitchToSuccessor(LockedDevice& device, const Uuid& successor, uint64_t* pause_us) {
+absl::Status StoreImpl::SwitchToSuccessor(LockedDevice& device, const Uuid& successor,
+                                          uint64_t* pause_us) {
   Disk& disk = *device.entry->disk;
   const Overlay::NewOptions options{successor, device.row.overlay, device.row.size_bytes};
-  return RunOn(disk.slot->loop(), SwitchOnLoop(*disk.slot, *disk.cow, options, paths_.Of(kLayersFolder), pause_us));
+  return RunOn(disk.slot->loop(),
+               SwitchOnLoop(*disk.slot, *disk.cow, options, paths_.Of(kLayersFolder), pause_us));
 }
 
-// Second half of a snapshot of an open device. Each step may have been done already by an attempt that failed later on.
-absl::Status StoreImpl::FinishSwitched(LockedDevice& device, const std::string& created_by, const Registration& registration) {
+// Second half of a snapshot of an open device. Each step may have been done already by an attempt
+// that failed later on.
+absl::Status StoreImpl::FinishSwitched(LockedDevice& device, const std::string& created_by,
+                                       const Registration& registration) {
   Disk& disk = *device.entry->disk;
-  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) { return q.FindDevice(device.row.name); }));
+  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) {
+                          return q.FindDevice(device.row.name);
+                        }));
   const DeviceRow& row = device.row;
   std::shared_lock lock(files_mutex_);
   if (!row.pending_overlay.IsNil()) {
-    const bool is_layer = RunOn(disk.slot->loop(), LoadLayerMap(*disk.slot->storage, DataFileName(row.overlay))).ok();
-    if (!is_layer) COWL_RETURN_IF_ERROR(RunOn(disk.slot->loop(), disk.cow->SealSwitched(row.base_layer, created_by)));
-    COWL_ASSIGN_OR_RETURN(const NewLayerRow layer, DescribeLayer(*disk.slot, row.overlay, row.base_layer));
+    const bool is_layer =
+        RunOn(disk.slot->loop(), LoadLayerMap(*disk.slot->storage, DataFileName(row.overlay))).ok();
+    if (!is_layer)
+      COWL_RETURN_IF_ERROR(
+          RunOn(disk.slot->loop(), disk.cow->SealSwitched(row.base_layer, created_by)));
+    COWL_ASSIGN_OR_RETURN(const NewLayerRow layer,
+                          DescribeLayer(*disk.slot, row.overlay, row.base_layer));
     const absl::Status recorded = RecordSealed(row, layer, registration);
     // Even where the name was taken the layer is there now, and the device goes on above it.
-    COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) { return q.FindDevice(row.name); }));
+    COWL_ASSIGN_OR_RETURN(
+        device.row, Read<DeviceRow>([&](CatalogQueries& q) { return q.FindDevice(row.name); }));
     if (!recorded.ok()) {
       if (device.row.pending_overlay.IsNil()) InstallNewChain(device).IgnoreError();
       return recorded;
@@ -204,23 +238,33 @@ absl::Status StoreImpl::FinishSwitched(LockedDevice& device, const std::string& 
 // REQUIRES: files_mutex_ is held.
 absl::Status StoreImpl::InstallNewChain(LockedDevice& device) {
   Disk& disk = *device.entry->disk;
-  COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain, LoadChain(*disk.slot, device.row.base_layer));
-  COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes, Read<uint64_t>([&](CatalogQueries& q) { return StoredBelow(q, device.row); }));
+  COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain,
+                        LoadChain(*disk.slot, device.row.base_layer));
+  COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes, Read<uint64_t>([&](CatalogQueries& q) {
+                          return StoredBelow(q, device.row);
+                        }));
   return RunOn(disk.slot->loop(),
-               InstallOnLoop(*disk.cow, std::move(chain), BlocksFloor(device.row.cap_bytes), BlocksFloor(below_bytes)));
+               InstallOnLoop(*disk.cow, std::move(chain), BlocksFloor(device.row.cap_bytes),
+                             BlocksFloor(below_bytes)));
 }
 
-// What the catalog is to say of a layer file on `parent`. A chain that would grow too long ends in this layer: its map then is the
-// whole chain's.
-absl::StatusOr<StoreImpl::NewLayerRow> StoreImpl::DescribeLayer(LoopSlot& slot, const Uuid& layer, const Uuid& parent) {
-  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain,
-                        Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(parent); }));
+// What the catalog is to say of a layer file on `parent`. A chain that would grow too long ends in
+// this layer: its map then is the whole chain's.
+absl::StatusOr<StoreImpl::NewLayerRow> StoreImpl::DescribeLayer(LoopSlot& slot, const Uuid& layer,
+                                                                const Uuid& parent) {
+  COWL_ASSIGN_OR_RETURN(
+      const std::vector<LayerRow> chain,
+      Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(parent); }));
   NewLayerRow described;
   described.row.id = layer;
   COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, {described.row}));
   const LayerMap& map = *maps[0];
   const Superblock& superblock = map.superblock;
-  described.row = {layer, parent, superblock.size_bytes, BlockOffsetBytes(superblock.stored_blocks), superblock.created_ns,
+  described.row = {layer,
+                   parent,
+                   superblock.size_bytes,
+                   BlockOffsetBytes(superblock.stored_blocks),
+                   superblock.created_ns,
                    superblock.created_by};
   described.files = map.map.files;
   if (chain.size() < kChainLayersMax) return described;
@@ -229,13 +273,16 @@ absl::StatusOr<StoreImpl::NewLayerRow> StoreImpl::DescribeLayer(LoopSlot& slot, 
   described.row.parent = {};
   described.row.stored_bytes = BlockOffsetBytes(whole.extents.DataBlocks());
   described.files = whole.files;
-  COWL_RETURN_IF_ERROR(RunOn(slot.loop(), RewriteMap(*slot.storage, DataFileName(layer), std::move(whole), Uuid{})));
+  COWL_RETURN_IF_ERROR(
+      RunOn(slot.loop(), RewriteMap(*slot.storage, DataFileName(layer), std::move(whole), Uuid{})));
   return described;
 }
 
-// The layer's row, and the device on top of it. When `registration` is refused (a name that was taken meanwhile) the layer is
-// recorded without it: the file is sealed and cannot become an overlay again.
-absl::Status StoreImpl::RecordSealed(const DeviceRow& device, const NewLayerRow& layer, const Registration& registration) {
+// The layer's row, and the device on top of it. When `registration` is refused (a name that was
+// taken meanwhile) the layer is recorded without it: the file is sealed and cannot become an
+// overlay again.
+absl::Status StoreImpl::RecordSealed(const DeviceRow& device, const NewLayerRow& layer,
+                                     const Registration& registration) {
   const auto record = [&](CatalogEdits& edits, const Registration& with) -> absl::Status {
     COWL_RETURN_IF_ERROR(edits.AddLayer(layer.row, layer.files));
     COWL_ASSIGN_OR_RETURN(DeviceRow row, edits.FindDevice(device.name));
@@ -247,9 +294,11 @@ absl::Status StoreImpl::RecordSealed(const DeviceRow& device, const NewLayerRow&
     COWL_RETURN_IF_ERROR(edits.UpdateDevice(row));
     return with ? with(edits, row, layer.row.id) : absl::OkStatus();
   };
-  const absl::Status status = catalog_->Write([&](CatalogEdits& edits) { return record(edits, registration); });
+  const absl::Status status =
+      catalog_->Write([&](CatalogEdits& edits) { return record(edits, registration); });
   if (status.ok() || !registration) return status;
-  const absl::Status without = catalog_->Write([&](CatalogEdits& edits) { return record(edits, nullptr); });
+  const absl::Status without =
+      catalog_->Write([&](CatalogEdits& edits) { return record(edits, nullptr); });
   if (!without.ok()) Warn(absl::StrCat("device ", device.name), without);
   return status;
 }

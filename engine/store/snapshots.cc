@@ -7,36 +7,44 @@
 
 namespace cowl {
 
-absl::StatusOr<SealInfo> StoreImpl::Snapshot(const std::string& name, const std::string& image, bool force) {
+absl::StatusOr<SealInfo> StoreImpl::Snapshot(const std::string& name, const std::string& image,
+                                             bool force) {
   COWL_ASSIGN_OR_RETURN(const ImageName to, ParseImageName(image));
   COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(name, "snapshotted"));
   COWL_RETURN_IF_ERROR(CheckFree(image, force));
-  COWL_ASSIGN_OR_RETURN(const Sealed sealed, Seal(device, absl::StrCat("snapshot of ", name),
-                                                  [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
-                                                    COWL_RETURN_IF_ERROR(edits.PutImage({to.name, to.tag, layer, NowNs()}, force));
-                                                    DeviceRow now = row;
-                                                    now.image = to.ToString();
-                                                    now.image_layer = layer;
-                                                    return edits.UpdateDevice(now);
-                                                  }));
+  COWL_ASSIGN_OR_RETURN(
+      const Sealed sealed,
+      Seal(device, absl::StrCat("snapshot of ", name),
+           [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
+             COWL_RETURN_IF_ERROR(edits.PutImage({to.name, to.tag, layer, NowNs()}, force));
+             DeviceRow now = row;
+             now.image = to.ToString();
+             now.image_layer = layer;
+             return edits.UpdateDevice(now);
+           }));
   device.gate.unlock();
   ReapSoon();
   return SealInfo{to.ToString(), sealed.layer.ToString(), sealed.pause_us};
 }
 
-absl::StatusOr<SealInfo> StoreImpl::Commit(const std::string& name, const std::string& image, bool force) {
+absl::StatusOr<SealInfo> StoreImpl::Commit(const std::string& name, const std::string& image,
+                                           bool force) {
   COWL_ASSIGN_OR_RETURN(const ImageName to, ParseImageName(image));
   COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(name, "committed"));
   COWL_RETURN_IF_ERROR(CheckFree(image, force));
   COWL_RETURN_IF_ERROR(RequireUnused(device, force));
   COWL_RETURN_IF_ERROR(CloseDisk(*device.entry));
-  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& queries) { return queries.FindDevice(name); }));
+  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& queries) {
+                          return queries.FindDevice(name);
+                        }));
   const Uuid old_overlay = device.row.overlay;
-  COWL_ASSIGN_OR_RETURN(const Sealed sealed, Seal(device, absl::StrCat("commit of ", name),
-                                                  [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
-                                                    COWL_RETURN_IF_ERROR(edits.PutImage({to.name, to.tag, layer, NowNs()}, force));
-                                                    return edits.RemoveDevice(row.name);
-                                                  }));
+  COWL_ASSIGN_OR_RETURN(
+      const Sealed sealed,
+      Seal(device, absl::StrCat("commit of ", name),
+           [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
+             COWL_RETURN_IF_ERROR(edits.PutImage({to.name, to.tag, layer, NowNs()}, force));
+             return edits.RemoveDevice(row.name);
+           }));
   devices_.Erase(name);
   if (sealed.layer != old_overlay) RemoveDataFile(old_overlay);
   device.gate.unlock();
@@ -47,31 +55,36 @@ absl::StatusOr<SealInfo> StoreImpl::Commit(const std::string& name, const std::s
 absl::StatusOr<DeviceInfo> StoreImpl::Clone(const std::string& source, const std::string& name) {
   if (!name.empty()) COWL_RETURN_IF_ERROR(ValidateDeviceName(name));
   COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(source, "cloned"));
-  if (!name.empty()) COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) { return queries.CheckDeviceFree(name); }));
+  if (!name.empty())
+    COWL_RETURN_IF_ERROR(
+        catalog_->Read([&](CatalogQueries& queries) { return queries.CheckDeviceFree(name); }));
   DeviceInfo info;
-  COWL_RETURN_IF_ERROR(SealState(device, absl::StrCat("clone of ", source),
-                                 [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
-                                   DeviceRow clone = row;
-                                   clone.name = name;
-                                   if (name.empty()) {
-                                     COWL_ASSIGN_OR_RETURN(clone.name, NumberedName(edits, source));
-                                   }
-                                   clone.base_layer = layer;
-                                   clone.overlay = Uuid::Random();
-                                   clone.overlay_written = false;
-                                   clone.pending_overlay = {};
-                                   clone.created_ns = NowNs();
-                                   info = InfoOf(clone);
-                                   return edits.AddDevice(clone);
-                                 })
-                           .status());
+  COWL_RETURN_IF_ERROR(
+      SealState(device, absl::StrCat("clone of ", source),
+                [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
+                  DeviceRow clone = row;
+                  clone.name = name;
+                  if (name.empty()) {
+                    COWL_ASSIGN_OR_RETURN(clone.name, NumberedName(edits, source));
+                  }
+                  clone.base_layer = layer;
+                  clone.overlay = Uuid::Random();
+                  clone.overlay_written = false;
+                  clone.pending_overlay = {};
+                  clone.created_ns = NowNs();
+                  info = InfoOf(clone);
+                  return edits.AddDevice(clone);
+                })
+          .status());
   device.gate.unlock();
   ReapSoon();
   return info;
 }
 
-// As Seal, for what does not need a layer of the device's own size: a state that was never written is the layer below, if any.
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealState(LockedDevice& device, const std::string& created_by,
+// As Seal, for what does not need a layer of the device's own size: a state that was never written
+// is the layer below, if any.
+absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealState(LockedDevice& device,
+                                                       const std::string& created_by,
                                                        const Registration& registration) {
   COWL_ASSIGN_OR_RETURN(const bool unwritten, IsUnwritten(device));
   if (!unwritten) return Seal(device, created_by, registration);
@@ -97,20 +110,24 @@ absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name) {
     COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return pin(edits, layer); }));
     return ViewOf(layer, 0, token);
   }
-  COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(name, "frozen (read it where it is served)"));
-  COWL_ASSIGN_OR_RETURN(const Sealed sealed, SealState(device, absl::StrCat("frozen state of ", name),
-                                                       [&](CatalogEdits& edits, const DeviceRow&, const Uuid& layer) {
-                                                         return layer.IsNil() ? absl::OkStatus() : pin(edits, layer);
-                                                       }));
+  COWL_ASSIGN_OR_RETURN(LockedDevice device,
+                        LockOverlay(name, "frozen (read it where it is served)"));
+  COWL_ASSIGN_OR_RETURN(const Sealed sealed,
+                        SealState(device, absl::StrCat("frozen state of ", name),
+                                  [&](CatalogEdits& edits, const DeviceRow&, const Uuid& layer) {
+                                    return layer.IsNil() ? absl::OkStatus() : pin(edits, layer);
+                                  }));
   if (sealed.layer.IsNil()) return FrozenView{"", device.row.size_bytes, {}};
   return ViewOf(sealed.layer, device.row.size_bytes, token);
 }
 
-absl::StatusOr<FrozenView> StoreImpl::ViewOf(const Uuid& top, uint64_t size_bytes, const std::string& token) {
+absl::StatusOr<FrozenView> StoreImpl::ViewOf(const Uuid& top, uint64_t size_bytes,
+                                             const std::string& token) {
   FrozenView view;
   view.token = token;
-  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain,
-                        Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(top); }));
+  COWL_ASSIGN_OR_RETURN(
+      const std::vector<LayerRow> chain,
+      Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(top); }));
   view.size_bytes = size_bytes != 0 ? size_bytes : chain.front().size_bytes;
   for (const LayerRow& layer : chain) view.layers.push_back(LayerInfoOf(layer));
   return view;
@@ -119,7 +136,8 @@ absl::StatusOr<FrozenView> StoreImpl::ViewOf(const Uuid& top, uint64_t size_byte
 absl::Status StoreImpl::Release(const std::string& token) {
   if (token.empty()) return absl::OkStatus();
   COWL_RETURN_IF_ERROR(RequireWritable());
-  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return edits.RemovePin(token); }));
+  COWL_RETURN_IF_ERROR(
+      catalog_->Write([&](CatalogEdits& edits) { return edits.RemovePin(token); }));
   ReapAndWait();
   return absl::OkStatus();
 }

@@ -1,5 +1,6 @@
-// space.cc: where the disk's space went. Shared data counts once in the total, and in full for everything that uses it;
-// `reclaimable` is what removing that one thing would free, and in the total what gc would.
+// space.cc: where the disk's space went. Shared data counts once in the total, and in full for
+// everything that uses it; `reclaimable` is what removing that one thing would free, and in the
+// total what gc would.
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -50,7 +51,8 @@ uint64_t DiskBytesBelow(const std::string& directory) {
   std::error_code error;
   uint64_t bytes = 0;
   std::filesystem::recursive_directory_iterator entries(directory, error);
-  for (; !error && entries != std::filesystem::recursive_directory_iterator(); entries.increment(error)) {
+  for (; !error && entries != std::filesystem::recursive_directory_iterator();
+       entries.increment(error)) {
     bytes += DiskBytesOf(entries->path());
   }
   return bytes;
@@ -81,10 +83,12 @@ absl::StatusOr<DiskUsage> StoreImpl::Usage() {
   const size_t image_count = roots.size();
   for (const DeviceInfo& device : device_infos) {
     Root root;
-    root.info = {device.name, device.size_bytes, device.stored_bytes, device.disk_bytes, device.disk_bytes};
+    root.info = {device.name, device.size_bytes, device.stored_bytes, device.disk_bytes,
+                 device.disk_bytes};
     // Both lists are sorted by name.
-    const auto row = std::lower_bound(inventory.devices.begin(), inventory.devices.end(), device.name,
-                                      [](const DeviceRow& candidate, const std::string& name) { return candidate.name < name; });
+    const auto row = std::lower_bound(
+        inventory.devices.begin(), inventory.devices.end(), device.name,
+        [](const DeviceRow& candidate, const std::string& name) { return candidate.name < name; });
     if (row != inventory.devices.end() && row->name == device.name) {
       COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->base_layer, &root));
       COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->image_layer, &root));
@@ -96,7 +100,8 @@ absl::StatusOr<DiskUsage> StoreImpl::Usage() {
     for (const LayerRow* const layer : root.layers) ++keepers[layer];
   }
   for (const PinRow& pin : inventory.pins) {
-    COWL_ASSIGN_OR_RETURN(const std::vector<const LayerRow*> chain, inventory.layers.Chain(pin.layer));
+    COWL_ASSIGN_OR_RETURN(const std::vector<const LayerRow*> chain,
+                          inventory.layers.Chain(pin.layer));
     for (const LayerRow* const layer : chain) ++keepers[layer];
   }
   for (size_t i = 0; i < roots.size(); ++i) {
@@ -134,7 +139,9 @@ absl::Status StoreImpl::AddTotals(DiskUsage& usage, const std::vector<DeviceInfo
   COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(kLayersFolder)));
   for (const std::string& name : names) {
     const std::optional<Uuid> id = Uuid::Parse(name.substr(0, name.find('.')));
-    if (!id || !named.contains(*id)) usage.total.reclaimable_bytes += DiskBytesOf(absl::StrCat(paths_.Of(kLayersFolder), "/", name));
+    if (!id || !named.contains(*id))
+      usage.total.reclaimable_bytes +=
+          DiskBytesOf(absl::StrCat(paths_.Of(kLayersFolder), "/", name));
   }
   COWL_ASSIGN_OR_RETURN(const HostSpace space, SpaceOf(paths_.root));
   usage.host_free_bytes = space.free_bytes;

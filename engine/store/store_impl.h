@@ -1,13 +1,15 @@
 // store_impl.h: Store, wired from its parts. One file for each group of verbs:
-//   open.cc      opening, recovery, closing           names.cc    images, tags, renames, registering
-//   devices.cc   create, reset, resize, remove        seal.cc     snapshot, commit, clone, flatten, freeze
-//   disks.cc     opening and closing disks            exports.cc  the export table
-//   lists.cc, map_reports.cc, space.cc                reports     check.cc     check and repair
+//   open.cc      opening, recovery, closing           names.cc    images, tags, renames,
+//   registering devices.cc   create, reset, resize, remove        seal.cc     snapshot, commit,
+//   clone, flatten, freeze disks.cc     opening and closing disks            exports.cc  the export
+//   table lists.cc, map_reports.cc, space.cc                reports     check.cc     check and
+//   repair
 //
-// Locks, in the order in which they are taken: a device's gate (device_table.h), files_mutex_, the catalog's own. files_mutex_ is
-// held shared by whoever reads layer maps from files, or has made files that no row names yet; the reaper and the search for
-// garbage take it exclusively. The worker thread closes disks that lost their last user and runs the reaper.
-// Threads: as Store. What a loop releases is closed by the worker, never on the loop.
+// Locks, in the order in which they are taken: a device's gate (device_table.h), files_mutex_, the
+// catalog's own. files_mutex_ is held shared by whoever reads layer maps from files, or has made
+// files that no row names yet; the reaper and the search for garbage take it exclusively. The
+// worker thread closes disks that lost their last user and runs the reaper. Threads: as Store. What
+// a loop releases is closed by the worker, never on the loop.
 #pragma once
 
 #include <atomic>
@@ -48,7 +50,8 @@ void Warn(const std::string& doing, const absl::Status& status);
 
 class StoreImpl : public Store {
  public:
-  static absl::StatusOr<std::unique_ptr<StoreImpl>> Open(const std::string& directory, const StoreOptions& options);
+  static absl::StatusOr<std::unique_ptr<StoreImpl>> Open(const std::string& directory,
+                                                         const StoreOptions& options);
   ~StoreImpl() override;
 
   const std::string& directory() const override { return paths_.root; }
@@ -62,29 +65,36 @@ class StoreImpl : public Store {
   absl::StatusOr<std::vector<MapEntry>> Map(const std::string& name) override;
   absl::StatusOr<std::vector<DiffEntry>> Diff(const std::string& a, const std::string& b) override;
 
-  absl::StatusOr<DeviceInfo> Create(const std::string& image, const std::string& name, const CreateOptions& options) override;
-  absl::StatusOr<DeviceInfo> CreateEmpty(const std::string& name, const CreateOptions& options) override;
+  absl::StatusOr<DeviceInfo> Create(const std::string& image, const std::string& name,
+                                    const CreateOptions& options) override;
+  absl::StatusOr<DeviceInfo> CreateEmpty(const std::string& name,
+                                         const CreateOptions& options) override;
   absl::StatusOr<DeviceInfo> CreateVolume(const std::string& name, uint64_t size_bytes) override;
   absl::StatusOr<DeviceInfo> Clone(const std::string& device, const std::string& name) override;
   absl::Status Reset(const std::string& device, bool force) override;
   absl::Status Resize(const std::string& device, uint64_t size_bytes, bool force) override;
   absl::Status RemoveDevice(const std::string& device, bool force) override;
 
-  absl::StatusOr<SealInfo> Snapshot(const std::string& device, const std::string& image, bool force) override;
-  absl::StatusOr<SealInfo> Commit(const std::string& device, const std::string& image, bool force) override;
-  absl::StatusOr<SealInfo> Flatten(const std::string& image, const std::string& new_image, bool force,
-                                   const Progress& progress) override;
+  absl::StatusOr<SealInfo> Snapshot(const std::string& device, const std::string& image,
+                                    bool force) override;
+  absl::StatusOr<SealInfo> Commit(const std::string& device, const std::string& image,
+                                  bool force) override;
+  absl::StatusOr<SealInfo> Flatten(const std::string& image, const std::string& new_image,
+                                   bool force, const Progress& progress) override;
   absl::Status Tag(const std::string& image, const std::string& new_image, bool force) override;
   absl::Status RemoveImage(const std::string& image, bool force) override;
-  absl::Status Rename(const std::string& old_name, const std::string& new_name, bool force) override;
+  absl::Status Rename(const std::string& old_name, const std::string& new_name,
+                      bool force) override;
 
   absl::Status CheckFree(const std::string& image, bool force) override;
-  absl::StatusOr<ImageInfo> Register(const std::string& image, const StagedLayer& staged, bool force) override;
+  absl::StatusOr<ImageInfo> Register(const std::string& image, const StagedLayer& staged,
+                                     bool force) override;
   absl::StatusOr<FrozenView> Freeze(const std::string& name) override;
   absl::Status Release(const std::string& token) override;
 
   absl::StatusOr<uint64_t> CollectGarbage() override;
-  absl::StatusOr<CheckReport> Check(const std::string& name, bool data, bool repair, const Progress& progress) override;
+  absl::StatusOr<CheckReport> Check(const std::string& name, bool data, bool repair,
+                                    const Progress& progress) override;
 
   ExportTable& exports() override { return exports_; }
   void SetDefaultExport(const std::string& name) override { exports_.SetDefault(name); }
@@ -98,8 +108,8 @@ class StoreImpl : public Store {
     std::optional<ImageRow> image;
   };
 
-  StoreImpl(StorePaths paths, const StoreOptions& options, StoreLock lock, std::unique_ptr<Catalog> catalog, IoBackend backend,
-            int threads);
+  StoreImpl(StorePaths paths, const StoreOptions& options, StoreLock lock,
+            std::unique_ptr<Catalog> catalog, IoBackend backend, int threads);
 
   // open.cc
   absl::Status Recover();
@@ -124,18 +134,22 @@ class StoreImpl : public Store {
   absl::Status RenameDevice(const std::string& old_name, const std::string& new_name, bool force);
 
   // devices.cc
-  absl::StatusOr<DeviceInfo> AddDevice(const std::string& name, const std::function<absl::StatusOr<DeviceRow>(CatalogEdits&)>& make);
+  absl::StatusOr<DeviceInfo> AddDevice(
+      const std::string& name, const std::function<absl::StatusOr<DeviceRow>(CatalogEdits&)>& make);
   absl::StatusOr<std::string> NumberedName(CatalogQueries& queries, const std::string& stem);
   void RemoveDataFile(const Uuid& id);
   absl::Status ResizeVolume(LockedDevice& device, uint64_t size_bytes);
   absl::Status ZeroTail(LockedDevice& device, uint64_t size_bytes);
 
-  // Changes the device's row as it is now: clients of an open device change it, too (its first write).
+  // Changes the device's row as it is now: clients of an open device change it, too (its first
+  // write).
   absl::Status EditDevice(const std::string& name, const std::function<void(DeviceRow&)>& edit);
 
   // seal.cc
-  // What becomes of a device's state once it is a layer, in the transaction that records the layer. `device` sits on it by then.
-  using Registration = std::function<absl::Status(CatalogEdits&, const DeviceRow& device, const Uuid& layer)>;
+  // What becomes of a device's state once it is a layer, in the transaction that records the layer.
+  // `device` sits on it by then.
+  using Registration =
+      std::function<absl::Status(CatalogEdits&, const DeviceRow& device, const Uuid& layer)>;
   struct Sealed {
     Uuid layer;
     uint64_t pause_us = 0;
@@ -146,24 +160,32 @@ class StoreImpl : public Store {
     std::vector<Uuid> files;
   };
   absl::StatusOr<LockedDevice> LockOverlay(const std::string& name, std::string_view verb);
-  absl::StatusOr<Sealed> SealState(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::StatusOr<Sealed> SealState(LockedDevice& device, const std::string& created_by,
+                                   const Registration& registration);
   absl::StatusOr<FrozenView> ViewOf(const Uuid& top, uint64_t size_bytes, const std::string& token);
   absl::StatusOr<bool> IsUnwritten(LockedDevice& device);
-  absl::StatusOr<Sealed> Seal(LockedDevice& device, const std::string& created_by, const Registration& registration);
-  absl::StatusOr<Sealed> SealOpen(LockedDevice& device, const std::string& created_by, const Registration& registration);
-  absl::StatusOr<Sealed> SealClosed(LockedDevice& device, const std::string& created_by, const Registration& registration);
-  absl::StatusOr<Sealed> SealUnwritten(LockedDevice& device, const std::string& created_by, const Registration& registration);
-  absl::Status RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer, const Registration& registration);
+  absl::StatusOr<Sealed> Seal(LockedDevice& device, const std::string& created_by,
+                              const Registration& registration);
+  absl::StatusOr<Sealed> SealOpen(LockedDevice& device, const std::string& created_by,
+                                  const Registration& registration);
+  absl::StatusOr<Sealed> SealClosed(LockedDevice& device, const std::string& created_by,
+                                    const Registration& registration);
+  absl::StatusOr<Sealed> SealUnwritten(LockedDevice& device, const std::string& created_by,
+                                       const Registration& registration);
+  absl::Status RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer,
+                               const Registration& registration);
   absl::Status SwitchToSuccessor(LockedDevice& device, const Uuid& successor, uint64_t* pause_us);
-  absl::Status FinishSwitched(LockedDevice& device, const std::string& created_by, const Registration& registration);
+  absl::Status FinishSwitched(LockedDevice& device, const std::string& created_by,
+                              const Registration& registration);
   absl::Status InstallNewChain(LockedDevice& device);
   absl::StatusOr<NewLayerRow> DescribeLayer(LoopSlot& slot, const Uuid& layer, const Uuid& parent);
-  absl::Status RecordSealed(const DeviceRow& device, const NewLayerRow& layer, const Registration& registration);
+  absl::Status RecordSealed(const DeviceRow& device, const NewLayerRow& layer,
+                            const Registration& registration);
   absl::Status DropPending(const DeviceRow& device);
 
   // layers.cc
-  absl::Status AdoptLayer(LoopSlot& slot, const ImageName& image, const Uuid& id, const Uuid& parent, const std::string& created_by,
-                          bool force);
+  absl::Status AdoptLayer(LoopSlot& slot, const ImageName& image, const Uuid& id,
+                          const Uuid& parent, const std::string& created_by, bool force);
   LayerInfo LayerInfoOf(const LayerRow& row) const;
 
   // lists.cc
@@ -185,7 +207,8 @@ class StoreImpl : public Store {
 
   // map_reports.cc
   absl::StatusOr<DiskMap> MapOf(const std::string& name);
-  absl::StatusOr<DiskMap> MapOfChainAt(LoopSlot& slot, const Uuid& top, uint64_t size_bytes, uint32_t top_depth);
+  absl::StatusOr<DiskMap> MapOfChainAt(LoopSlot& slot, const Uuid& top, uint64_t size_bytes,
+                                       uint32_t top_depth);
   absl::StatusOr<DiskMap> MapOfDevice(const std::string& name);
   absl::StatusOr<DiskMap> MapOfOrigin(const std::string& name);
 
@@ -227,12 +250,14 @@ class StoreImpl : public Store {
   StoreExports exports_;
 
   std::mutex image_users_mutex_;
-  std::unordered_map<std::string, std::unique_ptr<UserList>> image_users_;  // by NAME:TAG; guarded by image_users_mutex_
+  std::unordered_map<std::string, std::unique_ptr<UserList>>
+      image_users_;  // by NAME:TAG; guarded by image_users_mutex_
   std::mutex numbers_mutex_;
-  std::unordered_map<std::string, uint64_t> next_number_;  // of NumberedName, by stem; guarded by numbers_mutex_
+  std::unordered_map<std::string, uint64_t>
+      next_number_;  // of NumberedName, by stem; guarded by numbers_mutex_
   std::atomic<bool> reap_posted_ = false;
   std::atomic<uint64_t> recovered_bytes_ = 0;  // freed by Recover, not yet told by gc
-  Worker worker_;  // last: ends before what it works on
+  Worker worker_;                              // last: ends before what it works on
 };
 
 template <typename T>

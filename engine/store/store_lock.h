@@ -1,6 +1,7 @@
-// store_lock.h: one process at a time has a store open for writing: flock on STORE/lock, so that a killed process leaves none.
-// Ownership: held until destroyed; never passed to a ring or to a child (O_CLOEXEC). Threads: any.
-// Errors: Unavailable names the process that has the store; NotFound when there is no such file.
+// store_lock.h: one process at a time has a store open for writing: flock on STORE/lock, so that a
+// killed process leaves none. Ownership: held until destroyed; never passed to a ring or to a child
+// (O_CLOEXEC). Threads: any. Errors: Unavailable names the process that has the store; NotFound
+// when there is no such file.
 #pragma once
 
 #include <string>
@@ -12,7 +13,10 @@ namespace cowl {
 
 class StoreLock {
  public:
-  enum class Kind { kShared /* writes nothing */, kExclusive /* writes its process id into the file */ };
+  enum class Kind {
+    kShared /* writes nothing */,
+    kExclusive /* writes its process id into the file */
+  };
 
   // Tries for `wait_ms` before it gives up.
   static absl::StatusOr<StoreLock> Take(const std::string& path, Kind kind, int wait_ms);

@@ -14,13 +14,15 @@ constexpr size_t kNamedClientsMax = 3;
 std::string Named(const std::vector<std::string>& clients) {
   if (clients.size() <= kNamedClientsMax) return absl::StrJoin(clients, ", ");
   const std::vector<std::string> first(clients.begin(), clients.begin() + kNamedClientsMax);
-  return absl::StrCat(absl::StrJoin(first, ", "), " and ", clients.size() - kNamedClientsMax, " more");
+  return absl::StrCat(absl::StrJoin(first, ", "), " and ", clients.size() - kNamedClientsMax,
+                      " more");
 }
 
 }  // namespace
 
 absl::Status InUse(const std::string& what, const std::vector<std::string>& clients) {
-  return FailedPrecondition(absl::StrCat(what, ": in use by ", Named(clients), "; disconnect first, or use --force"));
+  return FailedPrecondition(
+      absl::StrCat(what, ": in use by ", Named(clients), "; disconnect first, or use --force"));
 }
 
 UserList::Handle UserList::Add(std::string client, Loop* loop) {
@@ -62,7 +64,8 @@ absl::Status UserList::DisconnectAll(const std::string& what, std::chrono::milli
   while (!users_.empty()) {
     if (std::chrono::steady_clock::now() >= give_up) {
       lock.unlock();
-      return absl::DeadlineExceededError(absl::StrCat(what, ": ", Named(Clients()), " did not let go; end it and try again"));
+      return absl::DeadlineExceededError(
+          absl::StrCat(what, ": ", Named(Clients()), " did not let go; end it and try again"));
     }
     for (User& user : users_) {
       if (!user.disconnect) continue;

@@ -1,5 +1,6 @@
-// worker.h: one thread that does the store's housekeeping after the verbs that cause it: closing devices nobody uses any more,
-// freeing what nobody refers to. Threads: Post and Wait from any but its own. Ownership: the destructor runs what is queued.
+// worker.h: one thread that does the store's housekeeping after the verbs that cause it: closing
+// devices nobody uses any more, freeing what nobody refers to. Threads: Post and Wait from any but
+// its own. Ownership: the destructor runs what is queued.
 #pragma once
 
 #include <chrono>

@@ -1,6 +1,7 @@
 // cowl/names.h: the names of images and devices.
-// Grammar: name [a-z0-9][a-z0-9._-]{0,127}; tag [A-Za-z0-9_][A-Za-z0-9._-]{0,127}, "latest" when none is given.
-// Errors: InvalidArgument that shows the name, shortened and with control characters made visible.
+// Grammar: name [a-z0-9][a-z0-9._-]{0,127}; tag [A-Za-z0-9_][A-Za-z0-9._-]{0,127}, "latest" when
+// none is given. Errors: InvalidArgument that shows the name, shortened and with control characters
+// made visible.
 #pragma once
 
 #include <string>

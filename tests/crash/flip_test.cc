@@ -1,5 +1,5 @@
-// Damage: any bit of any file of a device's stack may flip, sectors may come back as garbage or zeros. What is read then is an error
-// or right, never wrong.
+// Damage: any bit of any file of a device's stack may flip, sectors may come back as garbage or
+// zeros. What is read then is an error or right, never wrong.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -27,7 +27,8 @@ Task<absl::Status> ReadAll(CowDevice* device, Bytes* image) {
   co_return co_await device->Read(0, *image);
 }
 
-// A layer or two, an overlay with a checkpoint and a journal behind it; at rest, flushed; closed, or left as by kill -9.
+// A layer or two, an overlay with a checkpoint and a journal behind it; at rest, flushed; closed,
+// or left as by kill -9.
 Scene Make(std::mt19937_64& random, bool close) {
   Scene scene;
   InlineLoop loop;
@@ -38,7 +39,8 @@ Scene Make(std::mt19937_64& random, bool close) {
       const uint64_t block = random() % kBlocks;
       const uint64_t blocks = 1 + random() % std::min<uint64_t>(4, kBlocks - block);
       if (random() % 5 == 0) {
-        EXPECT_OK(RunInline(stack.device().Discard(BlockOffsetBytes(block), BlockOffsetBytes(blocks), {})));
+        EXPECT_OK(RunInline(
+            stack.device().Discard(BlockOffsetBytes(block), BlockOffsetBytes(blocks), {})));
       } else {
         const Bytes bytes = RandomBytes(random, BlockOffsetBytes(blocks));
         EXPECT_OK(RunInline(stack.device().Write(BlockOffsetBytes(block), bytes, {})));
@@ -70,7 +72,8 @@ std::string Look(Scene& scene, int* errors) {
   Stack stack(loop, scene.disk, scene.catalog);
   if (const absl::Status status = RunInline(stack.Open()); !status.ok()) {
     ++*errors;
-    return status.code() == absl::StatusCode::kDataLoss || status.code() == absl::StatusCode::kFailedPrecondition
+    return status.code() == absl::StatusCode::kDataLoss ||
+                   status.code() == absl::StatusCode::kFailedPrecondition
                ? ""
                : "a strange error: " + status.ToString();
   }
@@ -80,7 +83,8 @@ std::string Look(Scene& scene, int* errors) {
     const absl::Status status = RunInline(stack.device().Read(BlockOffsetBytes(block), bytes));
     *errors += !status.ok();
     const auto right = std::span(scene.image).subspan(BlockOffsetBytes(block), kBlockBytes);
-    if (status.ok() && !std::equal(bytes.begin(), bytes.end(), right.begin())) wrong += " " + std::to_string(block);
+    if (status.ok() && !std::equal(bytes.begin(), bytes.end(), right.begin()))
+      wrong += " " + std::to_string(block);
   }
   EXPECT_OK(RunInline(stack.Drop()));
   return wrong.empty() ? "" : "wrong blocks:" + wrong;
@@ -114,8 +118,8 @@ void DamageAndLook(bool close, uint64_t number) {
       if (kind > 1) damaged[random() % kSectorBytes] ^= static_cast<std::byte>(1 << random() % 8);
       WriteContent(content, at, damaged);
       const std::string wrong = Look(scene, &errors);
-      ASSERT_EQ(wrong, "") << "damage of kind " << kind << " at " << at << " of " << name << ", scene " << scene_number << ", seed "
-                           << TestSeed();
+      ASSERT_EQ(wrong, "") << "damage of kind " << kind << " at " << at << " of " << name
+                           << ", scene " << scene_number << ", seed " << TestSeed();
       WriteContent(content, at, sector);
     }
   }

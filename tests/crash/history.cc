@@ -34,7 +34,8 @@ uint64_t History::SumOf(std::span<const std::byte> image, uint64_t block) const 
 
 uint64_t History::Digest(std::span<const std::byte> image) const {
   uint64_t digest = 0;
-  for (uint64_t block = 0; block < sums_.size(); ++block) digest ^= BlockDigest(block, SumOf(image, block));
+  for (uint64_t block = 0; block < sums_.size(); ++block)
+    digest ^= BlockDigest(block, SumOf(image, block));
   return digest;
 }
 
@@ -102,7 +103,8 @@ std::optional<size_t> History::Find(std::span<const std::byte> image, size_t at_
   return std::nullopt;
 }
 
-// Tries every order of what was not answered, and notes what leads to the digest. A few requests are in flight at most.
+// Tries every order of what was not answered, and notes what leads to the digest. A few requests
+// are in flight at most.
 bool History::FindUnanswered(uint64_t digest, std::vector<Overwrite> left) {
   for (size_t i = 0; i < left.size(); ++i) {
     const History before = *this;
@@ -146,12 +148,14 @@ std::string History::Explain(std::span<const std::byte> image) const {
       wrong_best = wrong;
     }
   }
-  std::string text = absl::StrCat("nearest is state ", best, " of ", now(), ", but for ", wrong_best.size(), " blocks:");
+  std::string text = absl::StrCat("nearest is state ", best, " of ", now(), ", but for ",
+                                  wrong_best.size(), " blocks:");
   for (const uint64_t block : wrong_best) {
     std::string when = "never so";
     for (size_t state = 0; state < digests_.size(); ++state) {
       for (const Change& change : changes_[state]) {
-        if (change.block == block && change.sum == SumOf(image, block)) when = absl::StrCat("as made by ", state);
+        if (change.block == block && change.sum == SumOf(image, block))
+          when = absl::StrCat("as made by ", state);
       }
     }
     absl::StrAppend(&text, " ", block, " (", when, ")");

@@ -1,6 +1,6 @@
-// history.h: every state a device has been in, in the order of its requests, and which of them a crash may leave.
-// A state is kept as a digest; the content of the newest one in full. Units: bytes; states are counted from 0.
-// Positions are those of a recording's log. Threads: value type.
+// history.h: every state a device has been in, in the order of its requests, and which of them a
+// crash may leave. A state is kept as a digest; the content of the newest one in full. Units:
+// bytes; states are counted from 0. Positions are those of a recording's log. Threads: value type.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,13 @@ class History {
  public:
   explicit History(uint64_t size_bytes);
 
-  // A request that has been answered at `position`; requests are told in the order they took effect.
+  // A request that has been answered at `position`; requests are told in the order they took
+  // effect.
   void Write(uint64_t offset_bytes, std::span<const std::byte> from, size_t position);
   void Discard(uint64_t offset_bytes, uint64_t length_bytes, size_t position);
   void Zero(uint64_t offset_bytes, uint64_t length_bytes, size_t position);
-  // Requests that had not been answered when the process ended: each may have happened or not, after all that was answered, in any
-  // order. Until the next GoOnFrom.
+  // Requests that had not been answered when the process ended: each may have happened or not,
+  // after all that was answered, in any order. Until the next GoOnFrom.
   struct Overwrite {
     uint64_t offset_bytes;
     std::vector<std::byte> bytes;
@@ -34,13 +35,16 @@ class History {
   // The newest state.
   size_t now() const { return digests_.size() - 1; }
   uint64_t size_bytes() const { return bytes_.size(); }
-  // The oldest state that is right after a power cut at `position`, and after the process alone was killed there.
+  // The oldest state that is right after a power cut at `position`, and after the process alone was
+  // killed there.
   size_t DurableAt(size_t position) const;
   size_t AnsweredAt(size_t position) const;
 
-  // The newest state from `at_least` on that reads as `image`; one that unanswered requests made is noted as a state then.
+  // The newest state from `at_least` on that reads as `image`; one that unanswered requests made is
+  // noted as a state then.
   std::optional<size_t> Find(std::span<const std::byte> image, size_t at_least);
-  // The device stands at `state` now and goes on from there, whatever had come later. Positions stay.
+  // The device stands at `state` now and goes on from there, whatever had come later. Positions
+  // stay.
   void GoOnFrom(size_t state, std::span<const std::byte> image);
   // Positions begin anew: everything that was durable at `position` is at 0.
   void RestartLog(size_t position);

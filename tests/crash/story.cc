@@ -12,7 +12,8 @@
 namespace cowl {
 namespace {
 
-using Catalogs = std::vector<std::pair<size_t, StackCatalog>>;  // by the position from which they count
+using Catalogs =
+    std::vector<std::pair<size_t, StackCatalog>>;  // by the position from which they count
 
 const StackCatalog& CatalogAt(const Catalogs& catalogs, size_t position) {
   const StackCatalog* found = &catalogs.front().second;
@@ -30,11 +31,18 @@ Task<absl::Status> ReadAll(CowDevice* device, std::vector<std::byte>* image) {
 // One life on a recorded disk.
 class Life {
  public:
-  Life(const StoryOptions& options, RecordingStorage& storage, Catalogs& catalogs, History& history, uint64_t seed,
-       StoryCounts& counts)
-      : options_(options), storage_(storage), history_(history), counts_(counts), random_(seed),
-        loop_(std::make_unique<ShuffledLoop>(storage, random_())), stack_(*loop_, storage, catalogs.back().second) {
-    stack_.on_catalog = [&storage, &catalogs](const StackCatalog& catalog) { catalogs.emplace_back(storage.position(), catalog); };
+  Life(const StoryOptions& options, RecordingStorage& storage, Catalogs& catalogs, History& history,
+       uint64_t seed, StoryCounts& counts)
+      : options_(options),
+        storage_(storage),
+        history_(history),
+        counts_(counts),
+        random_(seed),
+        loop_(std::make_unique<ShuffledLoop>(storage, random_())),
+        stack_(*loop_, storage, catalogs.back().second) {
+    stack_.on_catalog = [&storage, &catalogs](const StackCatalog& catalog) {
+      catalogs.emplace_back(storage.position(), catalog);
+    };
   }
 
   enum class End { kClose, kDrop, kCommit, kKill };
@@ -100,8 +108,10 @@ void Life::MakeSize(Request* request) {
   const uint64_t blocks = BlocksFloor(size);
   const uint64_t length = random_() % 4 == 0 ? 1 + random_() % 24 : 1 + random_() % 3;
   const uint64_t block = random_() % blocks;
-  *request = {request->kind, BlockOffsetBytes(block), BlockOffsetBytes(std::min(length, blocks - block))};
-  const bool reaches_end = request->kind == Request::Kind::kDiscard && request->offset + request->length == BlockOffsetBytes(blocks);
+  *request = {request->kind, BlockOffsetBytes(block),
+              BlockOffsetBytes(std::min(length, blocks - block))};
+  const bool reaches_end = request->kind == Request::Kind::kDiscard &&
+                           request->offset + request->length == BlockOffsetBytes(blocks);
   if (reaches_end) request->length = size - request->offset;
 }
 
@@ -111,7 +121,8 @@ Life::Request Life::Pick() {
   if (dice >= 60 && dice < 70) request.kind = Request::Kind::kDiscard;
   if (dice >= 70 && dice < 80) request.kind = Request::Kind::kZero;
   if (dice >= 80 && dice < 92) request.kind = Request::Kind::kRead;
-  if (dice >= 92) request.kind = options_.with_flushes ? Request::Kind::kFlush : Request::Kind::kRead;
+  if (dice >= 92)
+    request.kind = options_.with_flushes ? Request::Kind::kFlush : Request::Kind::kRead;
   MakeSize(&request);
   return request;
 }
@@ -141,8 +152,10 @@ Task<absl::Status> Life::Do(const Request* request) {
 }
 
 History::Overwrite Life::ContentOf(const Request& request) {
-  if (request.kind == Request::Kind::kDiscard) return history_.DiscardAsOverwrite(request.offset, request.length);
-  if (request.kind == Request::Kind::kZero) return {request.offset, std::vector<std::byte>(request.length)};
+  if (request.kind == Request::Kind::kDiscard)
+    return history_.DiscardAsOverwrite(request.offset, request.length);
+  if (request.kind == Request::Kind::kZero)
+    return {request.offset, std::vector<std::byte>(request.length)};
   return {request.offset, RandomBytes(random_, request.length)};
 }
 
@@ -151,9 +164,12 @@ Task<absl::Status> Life::DoChange(Request request) {
   const uint64_t number = ++changes_begun_;
   const History::Overwrite& kept = in_flight_[number] = ContentOf(request);
   absl::Status status;
-  if (request.kind == Request::Kind::kWrite) status = co_await device.Write(request.offset, kept.bytes, {});
-  if (request.kind == Request::Kind::kDiscard) status = co_await device.Discard(request.offset, request.length, {});
-  if (request.kind == Request::Kind::kZero) status = co_await device.WriteZeroes(request.offset, request.length, {});
+  if (request.kind == Request::Kind::kWrite)
+    status = co_await device.Write(request.offset, kept.bytes, {});
+  if (request.kind == Request::Kind::kDiscard)
+    status = co_await device.Discard(request.offset, request.length, {});
+  if (request.kind == Request::Kind::kZero)
+    status = co_await device.WriteZeroes(request.offset, request.length, {});
   if (!status.ok()) co_return status;  // it may have happened all the same
   if (!kept.bytes.empty()) history_.Write(kept.offset_bytes, kept.bytes, storage_.position());
   in_flight_.erase(number);
@@ -165,7 +181,8 @@ Task<void> Life::Client() {
     --requests_left_;
     const Request request = Pick();
     const absl::Status status = co_await Do(&request);
-    if (!status.ok()) Failed(absl::StrCat("request of kind ", static_cast<int>(request.kind)), status);
+    if (!status.ok())
+      Failed(absl::StrCat("request of kind ", static_cast<int>(request.kind)), status);
   }
   --clients_left_;
 }
@@ -200,14 +217,18 @@ Task<void> Life::Control() {
 
 std::string Life::Open() {
   const size_t answered = history_.AnsweredAt(storage_.position());
-  if (const absl::Status status = loop_->Drive(stack_.Open()); !status.ok()) return "open: " + status.ToString();
+  if (const absl::Status status = loop_->Drive(stack_.Open()); !status.ok())
+    return "open: " + status.ToString();
   counts_.forward += stack_.recovery() == "rolled forward";
   counts_.back += stack_.recovery() == "dropped the successor";
   std::vector<std::byte> image;
-  if (const absl::Status status = loop_->Drive(ReadAll(&stack_.device(), &image)); !status.ok()) return "read: " + status.ToString();
+  if (const absl::Status status = loop_->Drive(ReadAll(&stack_.device(), &image)); !status.ok())
+    return "read: " + status.ToString();
   // Nothing answered is lost between lives.
   const std::optional<size_t> state = history_.Find(image, answered);
-  if (!state) return absl::StrCat("reopened, and not at a state from ", answered, " on: ", history_.Explain(image));
+  if (!state)
+    return absl::StrCat("reopened, and not at a state from ", answered,
+                        " on: ", history_.Explain(image));
   history_.GoOnFrom(*state, image);
   opened_at_ = storage_.position();
   return "";
@@ -220,7 +241,8 @@ std::string Life::Live(End end, bool fail_sync) {
   }
   // The overlay is there before control work looks at it.
   if (!stack_.device().has_overlay()) {
-    if (const absl::Status status = loop_->Drive(stack_.device().Discard(0, 0, {})); !status.ok()) return status.ToString();
+    if (const absl::Status status = loop_->Drive(stack_.device().Discard(0, 0, {})); !status.ok())
+      return status.ToString();
   }
   errors_expected_ = fail_sync;
   if (fail_sync) storage_.FailNthSync(1 + random_() % 6, EIO);
@@ -230,8 +252,11 @@ std::string Life::Live(End end, bool fail_sync) {
   control_runs_ = options_.with_control;
   if (control_runs_) StartDetached(Control());
   // About ten steps a request.
-  const uint64_t kill_at = end == End::kKill ? 1 + random_() % (static_cast<uint64_t>(options_.requests) * 8) : UINT64_MAX;
-  for (uint64_t step = 0; step < kill_at && (clients_left_ > 0 || control_runs_) && failure_.empty(); ++step) {
+  const uint64_t kill_at = end == End::kKill
+                               ? 1 + random_() % (static_cast<uint64_t>(options_.requests) * 8)
+                               : UINT64_MAX;
+  for (uint64_t step = 0;
+       step < kill_at && (clients_left_ > 0 || control_runs_) && failure_.empty(); ++step) {
     if (!loop_->Step()) loop_->WakeSomeSleeper();
   }
   if (end == End::kKill || stopped_ || !failure_.empty()) {
@@ -274,9 +299,11 @@ std::string Life::Finish(End end) {
       break;
   }
   if (!status.ok()) return "end of life: " + status.ToString();
-  // Closing what was only read writes nothing: what an earlier life left in the page cache stays there.
+  // Closing what was only read writes nothing: what an earlier life left in the page cache stays
+  // there.
   const bool wrote = storage_.position() != opened_at_;
-  if (wrote && (end == End::kClose || end == End::kCommit)) history_.Flushed(state, storage_.position());
+  if (wrote && (end == End::kClose || end == End::kCommit))
+    history_.Flushed(state, storage_.position());
   return "";
 }
 
@@ -289,7 +316,8 @@ struct Stretch {
 
 class Story {
  public:
-  Story(const StoryOptions& options, StoryCounts& counts) : options_(options), counts_(counts), random_(options.seed) {}
+  Story(const StoryOptions& options, StoryCounts& counts)
+      : options_(options), counts_(counts), random_(options.seed) {}
 
   std::string Tell() {
     History history(BlockOffsetBytes(options_.blocks) + 3 * kSectorBytes);
@@ -298,16 +326,20 @@ class Story {
   }
 
  private:
-  std::string TellOn(const MemoryStorage& disk, const StackCatalog& catalog, History history, int depth);
-  std::string Cut(const RecordingStorage& storage, const Catalogs& catalogs, const Stretch& stretch, int depth);
-  std::string CheckState(MemoryStorage state, const StackCatalog& catalog, History* history, size_t at_least);
+  std::string TellOn(const MemoryStorage& disk, const StackCatalog& catalog, History history,
+                     int depth);
+  std::string Cut(const RecordingStorage& storage, const Catalogs& catalogs, const Stretch& stretch,
+                  int depth);
+  std::string CheckState(MemoryStorage state, const StackCatalog& catalog, History* history,
+                         size_t at_least);
 
   const StoryOptions& options_;
   StoryCounts& counts_;
   std::mt19937_64 random_;
 };
 
-std::string Story::TellOn(const MemoryStorage& disk, const StackCatalog& catalog, History history, int depth) {
+std::string Story::TellOn(const MemoryStorage& disk, const StackCatalog& catalog, History history,
+                          int depth) {
   RecordingStorage storage(disk);
   Catalogs catalogs{{0, catalog}};
   std::vector<Stretch> stretches;
@@ -332,21 +364,26 @@ std::string Story::TellOn(const MemoryStorage& disk, const StackCatalog& catalog
   return "";
 }
 
-std::string Story::Cut(const RecordingStorage& storage, const Catalogs& catalogs, const Stretch& stretch, int depth) {
+std::string Story::Cut(const RecordingStorage& storage, const Catalogs& catalogs,
+                       const Stretch& stretch, int depth) {
   CrashSimulator simulator(storage.log());
-  const size_t cuts = static_cast<size_t>(depth == options_.depth ? options_.cuts : std::max(options_.cuts / 6, 4));
-  const std::vector<size_t> positions = CrashSimulator::PickPositions(stretch.begin, stretch.end, cuts, random_());
+  const size_t cuts =
+      static_cast<size_t>(depth == options_.depth ? options_.cuts : std::max(options_.cuts / 6, 4));
+  const std::vector<size_t> positions =
+      CrashSimulator::PickPositions(stretch.begin, stretch.end, cuts, random_());
   for (const size_t position : positions) {
     const StackCatalog& catalog = CatalogAt(catalogs, position);
     for (int i = 0; i < options_.states_a_cut; ++i) {
-      constexpr CrashMode kModes[] = {CrashMode::kRandom, CrashMode::kRandom,  CrashMode::kRandom,       CrashMode::kPrefix,
-                                      CrashMode::kTorn,   CrashMode::kKeepAll, CrashMode::kDropUnsynced};
+      constexpr CrashMode kModes[] = {
+          CrashMode::kRandom, CrashMode::kRandom,  CrashMode::kRandom,      CrashMode::kPrefix,
+          CrashMode::kTorn,   CrashMode::kKeepAll, CrashMode::kDropUnsynced};
       const CrashMode mode = kModes[random_() % std::size(kModes)];
       const bool only_killed = mode == CrashMode::kTorn || mode == CrashMode::kKeepAll;
       const uint64_t seed = random_();
       MemoryStorage state = simulator.Build(position, mode, seed);
       History history = stretch.history;
-      const size_t at_least = only_killed ? history.AnsweredAt(position) : history.DurableAt(position);
+      const size_t at_least =
+          only_killed ? history.AnsweredAt(position) : history.DurableAt(position);
       ++counts_.states;
       std::string problem = CheckState(state.Clone(), catalog, &history, at_least);
       const bool lives_on = depth > 1 && random_() % 24 == 0;
@@ -357,25 +394,29 @@ std::string Story::Cut(const RecordingStorage& storage, const Catalogs& catalogs
         if (!problem.empty()) problem = "after living on: " + problem;
       }
       if (!problem.empty()) {
-        return absl::StrCat("cut at ", position, " (", stretch.begin, " to ", stretch.end, "), ", CrashModeName(mode), ", seed ", seed,
-                            ", depth ", depth, ": ", problem, "\n", depth == 1 || !lives_on ? simulator.Describe(position, 12) : "");
+        return absl::StrCat("cut at ", position, " (", stretch.begin, " to ", stretch.end, "), ",
+                            CrashModeName(mode), ", seed ", seed, ", depth ", depth, ": ", problem,
+                            "\n", depth == 1 || !lives_on ? simulator.Describe(position, 12) : "");
       }
     }
   }
   return "";
 }
 
-std::string Story::CheckState(MemoryStorage state, const StackCatalog& catalog, History* history, size_t at_least) {
+std::string Story::CheckState(MemoryStorage state, const StackCatalog& catalog, History* history,
+                              size_t at_least) {
   InlineLoop loop;
   Stack stack(loop, state, catalog);
-  if (const absl::Status status = RunInline(stack.Open()); !status.ok()) return "open: " + status.ToString();
+  if (const absl::Status status = RunInline(stack.Open()); !status.ok())
+    return "open: " + status.ToString();
   std::vector<std::byte> image;
   const absl::Status read = RunInline(ReadAll(&stack.device(), &image));
   const absl::Status dropped = RunInline(stack.Drop());
   if (!read.ok()) return "read: " + read.ToString();
   if (!dropped.ok()) return "drop: " + dropped.ToString();
   const std::optional<size_t> found = history->Find(image, at_least);
-  if (!found) return absl::StrCat("not at a state from ", at_least, " on: ", history->Explain(image));
+  if (!found)
+    return absl::StrCat("not at a state from ", at_least, " on: ", history->Explain(image));
   history->GoOnFrom(*found, image);
   return "";
 }
@@ -391,6 +432,8 @@ void StoryCounts::Add(const StoryCounts& other) {
   back += other.back;
 }
 
-std::string TellStory(const StoryOptions& options, StoryCounts* counts) { return Story(options, *counts).Tell(); }
+std::string TellStory(const StoryOptions& options, StoryCounts* counts) {
+  return Story(options, *counts).Tell();
+}
 
 }  // namespace cowl

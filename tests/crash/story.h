@@ -1,6 +1,6 @@
-// story.h: one random life story of a device: lives that end in order, by kill -9 or by power cut, each recorded, each cut at many
-// moments in many ways; and the check that what such a cut leaves is a state the device may stand at.
-// Everything is picked by the seed. Threads: one.
+// story.h: one random life story of a device: lives that end in order, by kill -9 or by power cut,
+// each recorded, each cut at many moments in many ways; and the check that what such a cut leaves
+// is a state the device may stand at. Everything is picked by the seed. Threads: one.
 #pragma once
 
 #include <memory>
@@ -25,10 +25,10 @@ struct StoryOptions {
   int requests = 120;        // a life
   bool with_control = true;  // snapshots, checkpoints, deletions, garbage collection meanwhile
   bool with_flushes = true;
-  int cuts = 60;             // positions a life
+  int cuts = 60;  // positions a life
   int states_a_cut = 3;
-  int depth = 2;             // power cuts in a row: the states of the first are lived on in, and cut again
-  int sync_failures = 0;     // how many lives have a sync that fails
+  int depth = 2;  // power cuts in a row: the states of the first are lived on in, and cut again
+  int sync_failures = 0;  // how many lives have a sync that fails
 };
 
 // What was done, for the report.

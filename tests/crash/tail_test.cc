@@ -1,4 +1,5 @@
-// What a crash cut off: a tail that recovery gave up never fits on again, and a flush after a snapshot covers what came before it.
+// What a crash cut off: a tail that recovery gave up never fits on again, and a flush after a
+// snapshot covers what came before it.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -17,7 +18,9 @@ namespace {
 using Bytes = std::vector<std::byte>;
 constexpr uint64_t kBlocks = 32;
 
-Bytes Filled(uint64_t blocks, int value) { return Bytes(BlockOffsetBytes(blocks), static_cast<std::byte>(value)); }
+Bytes Filled(uint64_t blocks, int value) {
+  return Bytes(BlockOffsetBytes(blocks), static_cast<std::byte>(value));
+}
 
 bool IsFilled(Stack& stack, uint64_t block, int value) {
   Bytes bytes(kBlockBytes);
@@ -29,8 +32,10 @@ void Discard(Stack& stack, uint64_t block) {
   EXPECT_OK(RunInline(stack.device().Discard(BlockOffsetBytes(block), kBlockBytes, {})));
 }
 
-// `after` with the first of the file's sectors that differ as it was in `before`: a power cut that lost one sector of the journal.
-MemoryStorage WithFirstChangeLost(MemoryStorage& before, const MemoryStorage& after, const std::string& name) {
+// `after` with the first of the file's sectors that differ as it was in `before`: a power cut that
+// lost one sector of the journal.
+MemoryStorage WithFirstChangeLost(MemoryStorage& before, const MemoryStorage& after,
+                                  const std::string& name) {
   MemoryStorage lost = after.Clone();
   MemoryStorage::Content& content = *lost.files().at(name);
   for (uint64_t at = 0; at < content.size_bytes; at += kSectorBytes) {
@@ -46,8 +51,9 @@ MemoryStorage WithFirstChangeLost(MemoryStorage& before, const MemoryStorage& af
   return lost;
 }
 
-// The requests that were lost are made again, one by one, as a client would: their records are the same, byte for byte, but for the
-// incarnation. What stands behind them on the disk, from before the crash, must not count as their continuation.
+// The requests that were lost are made again, one by one, as a client would: their records are the
+// same, byte for byte, but for the incarnation. What stands behind them on the disk, from before
+// the crash, must not count as their continuation.
 TEST(Tail, ThatWasGivenUpNeverFitsOnAgain) {
   MemoryStorage disk;
   InlineLoop loop;
@@ -70,20 +76,23 @@ TEST(Tail, ThatWasGivenUpNeverFitsOnAgain) {
     {
       Stack stack(loop, next_disk, catalog);
       ASSERT_OK(RunInline(stack.Open()));
-      ASSERT_TRUE(IsFilled(stack, kBlocks - 1, 1)) << "the discards were not lost: this tests nothing";
+      ASSERT_TRUE(IsFilled(stack, kBlocks - 1, 1))
+          << "the discards were not lost: this tests nothing";
       for (uint64_t block = 0; block < repeated; ++block) Discard(stack, block);
       ASSERT_OK(RunInline(stack.Drop()));
     }
     Stack stack(loop, next_disk, catalog);
     ASSERT_OK(RunInline(stack.Open()));
     for (uint64_t block = 0; block < kBlocks; ++block) {
-      EXPECT_TRUE(IsFilled(stack, block, block < repeated ? 0 : 1)) << "block " << block << " after " << repeated << " repeated";
+      EXPECT_TRUE(IsFilled(stack, block, block < repeated ? 0 : 1))
+          << "block " << block << " after " << repeated << " repeated";
     }
     ASSERT_OK(RunInline(stack.Drop()));
   }
 }
 
-// Requests go to the successor, the old overlay is not sealed yet. Whatever makes the successor durable, the old one is durable first.
+// Requests go to the successor, the old overlay is not sealed yet. Whatever makes the successor
+// durable, the old one is durable first.
 void CutAfter(const std::function<absl::Status(CowDevice&)>& make_durable) {
   RecordingStorage disk;
   InlineLoop loop;

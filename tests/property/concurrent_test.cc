@@ -1,5 +1,6 @@
-// Many requests in flight on a few blocks, snapshots, checkpoints and deletions meanwhile, everything completed in an order that the
-// seed picks: each sector must behave as if requests had come one by one.
+// Many requests in flight on a few blocks, snapshots, checkpoints and deletions meanwhile,
+// everything completed in an order that the seed picks: each sector must behave as if requests had
+// come one by one.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -21,18 +22,22 @@ constexpr uint64_t kSizeBytes = kSectors * kSectorBytes;
 // Each write fills its sectors with its own number.
 std::vector<std::byte> Stamped(uint64_t stamp, uint64_t sectors) {
   std::vector<std::byte> bytes(sectors * kSectorBytes);
-  for (size_t at = 0; at < bytes.size(); at += sizeof(stamp)) std::memcpy(bytes.data() + at, &stamp, sizeof(stamp));
+  for (size_t at = 0; at < bytes.size(); at += sizeof(stamp))
+    std::memcpy(bytes.data() + at, &stamp, sizeof(stamp));
   return bytes;
 }
 
 class Storm {
  public:
   explicit Storm(uint64_t seed)
-      : random_(seed), loop_(std::make_unique<ShuffledLoop>(storage_, random_())),
-        stack_(*loop_, storage_, StackCatalog{kSizeBytes, {}, {}, {}}), registers_(kSectors) {}
+      : random_(seed),
+        loop_(std::make_unique<ShuffledLoop>(storage_, random_())),
+        stack_(*loop_, storage_, StackCatalog{kSizeBytes, {}, {}, {}}),
+        registers_(kSectors) {}
 
   std::string Run(int clients, int requests, bool with_control) {
-    if (const absl::Status status = loop_->Drive(stack_.Open()); !status.ok()) return status.ToString();
+    if (const absl::Status status = loop_->Drive(stack_.Open()); !status.ok())
+      return status.ToString();
     for (int life = 0; life < 2 && failure_.empty(); ++life) {
       requests_left_ = requests;
       running_ = clients + (with_control ? 1 : 0);
@@ -83,7 +88,8 @@ class Storm {
     const std::vector<std::byte> bytes = Stamped(stamp, sectors);
     const uint64_t begin = ++clock_;
     const WriteOptions options{.fua = random_() % 8 == 0};
-    const absl::Status status = co_await stack_.device().Write(sector * kSectorBytes, bytes, options);
+    const absl::Status status =
+        co_await stack_.device().Write(sector * kSectorBytes, bytes, options);
     const uint64_t end = ++clock_;
     for (uint64_t i = 0; i < sectors; ++i) registers_[sector + i].Write(stamp, begin, end);
     co_return status;
@@ -100,7 +106,8 @@ class Storm {
       last = last == kSectors ? last : last / 8 * 8;
     } else {
       const ZeroOptions options{.no_hole = random_() % 2 == 0};
-      status = co_await stack_.device().WriteZeroes(sector * kSectorBytes, sectors * kSectorBytes, options);
+      status = co_await stack_.device().WriteZeroes(sector * kSectorBytes, sectors * kSectorBytes,
+                                                    options);
     }
     const uint64_t end = ++clock_;
     for (uint64_t i = first; i < last; ++i) registers_[i].Write(0, begin, end);

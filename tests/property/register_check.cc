@@ -42,16 +42,19 @@ std::string RegisterCheck::Check() const {
   std::vector<Zone> backward;
   for (const auto& [value, cluster] : clusters_) {
     if (!cluster.is_written) return absl::StrCat("value ", value, " was read, and never written");
-    if (cluster.first_end < cluster.write.begin) return absl::StrCat("value ", value, " was read before its write began");
+    if (cluster.first_end < cluster.write.begin)
+      return absl::StrCat("value ", value, " was read before its write began");
     const bool is_forward = cluster.first_end < cluster.last_begin;
-    const Zone zone{std::min(cluster.first_end, cluster.last_begin), std::max(cluster.first_end, cluster.last_begin), is_forward, value};
+    const Zone zone{std::min(cluster.first_end, cluster.last_begin),
+                    std::max(cluster.first_end, cluster.last_begin), is_forward, value};
     (is_forward ? forward : backward).push_back(zone);
   }
   const auto by_low = [](const Zone& a, const Zone& b) { return a.low < b.low; };
   std::sort(forward.begin(), forward.end(), by_low);
   for (size_t i = 1; i < forward.size(); ++i) {
     if (forward[i].low < forward[i - 1].high) {
-      return absl::StrCat("values ", forward[i - 1].value, " and ", forward[i].value, " were both there from ", forward[i].low, " to ",
+      return absl::StrCat("values ", forward[i - 1].value, " and ", forward[i].value,
+                          " were both there from ", forward[i].low, " to ",
                           std::min(forward[i - 1].high, forward[i].high));
     }
   }
@@ -60,7 +63,8 @@ std::string RegisterCheck::Check() const {
     if (after == forward.begin()) continue;
     const Zone& holder = *std::prev(after);
     if (holder.low < zone.low && zone.high < holder.high) {
-      return absl::StrCat("value ", zone.value, " was there within the time of ", holder.value, " (", holder.low, " to ", holder.high, ")");
+      return absl::StrCat("value ", zone.value, " was there within the time of ", holder.value,
+                          " (", holder.low, " to ", holder.high, ")");
     }
   }
   return CheckZeros();
@@ -79,7 +83,9 @@ std::string RegisterCheck::CheckZeros() const {
         return source.end < cluster.write.begin && cluster.write.end < read.begin;
       });
     });
-    if (!is_explained) return absl::StrCat("0 was read at ", read.begin, " to ", read.end, " after it had been overwritten");
+    if (!is_explained)
+      return absl::StrCat("0 was read at ", read.begin, " to ", read.end,
+                          " after it had been overwritten");
   }
   return "";
 }

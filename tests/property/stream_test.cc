@@ -1,4 +1,5 @@
-// A random stream of everything a device and its stack can do, against the plain model, over memory and real files.
+// A random stream of everything a device and its stack can do, against the plain model, over memory
+// and real files.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -28,13 +29,14 @@ struct Range {
   uint64_t length = 0;
 };
 
-Task<absl::StatusOr<std::vector<MapExtent>>> MapOnLoop(CowDevice* device, Range range, size_t extents_max) {
+Task<absl::StatusOr<std::vector<MapExtent>>> MapOnLoop(CowDevice* device, Range range,
+                                                       size_t extents_max) {
   co_return device->Map(range.offset, range.length, extents_max);
 }
 
 // Writes that are in flight together, with a snapshot among them.
-Task<void> WriteInto(CowDevice* device, uint64_t offset, const std::vector<std::byte>* bytes, absl::Status* status, int* left,
-                     WaitQueue* done) {
+Task<void> WriteInto(CowDevice* device, uint64_t offset, const std::vector<std::byte>* bytes,
+                     absl::Status* status, int* left, WaitQueue* done) {
   *status = co_await device->Write(offset, *bytes, {});
   if (--*left == 0) done->WakeAll();
 }
@@ -49,7 +51,8 @@ Task<absl::Status> RunBurst(Stack* stack, const Burst* burst, bool with_snapshot
   int left = static_cast<int>(burst->offsets.size());
   WaitQueue done;
   for (size_t i = 0; i < burst->offsets.size(); ++i) {
-    StartDetached(WriteInto(&stack->device(), burst->offsets[i], &burst->contents[i], &statuses[i], &left, &done));
+    StartDetached(WriteInto(&stack->device(), burst->offsets[i], &burst->contents[i], &statuses[i],
+                            &left, &done));
   }
   absl::Status status;
   if (with_snapshot) status = co_await stack->Snapshot();
@@ -60,7 +63,8 @@ Task<absl::Status> RunBurst(Stack* stack, const Burst* burst, bool with_snapshot
   co_return status;
 }
 
-Task<absl::StatusOr<Uuid>> MakeBase(Storage* storage, const std::vector<std::byte>* bytes, uint64_t first_block, uint64_t size_bytes) {
+Task<absl::StatusOr<Uuid>> MakeBase(Storage* storage, const std::vector<std::byte>* bytes,
+                                    uint64_t first_block, uint64_t size_bytes) {
   LayerWriterOptions options;
   options.size_bytes = size_bytes;
   auto writer = LayerWriter::Create(*storage, "layers/base", options);
@@ -76,14 +80,16 @@ class StreamTest : public IoRigTest {
  protected:
   void Start(Random random) {
     random_ = random;
-    if (!rig().directory().empty()) std::filesystem::create_directory(rig().directory() + "/layers");
+    if (!rig().directory().empty())
+      std::filesystem::create_directory(rig().directory() + "/layers");
     model_ = std::make_unique<DeviceModel>(kSizeMin, kSizeMax);
     std::vector<std::byte> base(64 * kBlockBytes, std::byte{7});
     const absl::StatusOr<Uuid> id = Run(MakeBase(&storage(), &base, 40, kSizeMin));
     ASSERT_OK(id);
     model_->Write(BlockOffsetBytes(40), base);
     model_->Seal();
-    stack_ = std::make_unique<Stack>(rig().loop(), storage(), StackCatalog{kSizeMin, {*id}, {}, {}});
+    stack_ =
+        std::make_unique<Stack>(rig().loop(), storage(), StackCatalog{kSizeMin, {*id}, {}, {}});
     ASSERT_OK(Run(stack_->Open()));
   }
   void TearDown() override {
@@ -97,7 +103,9 @@ class StreamTest : public IoRigTest {
   Range RandomRange() {
     const uint64_t unit = random_() % 4 == 0 ? 1 : random_() % 2 == 0 ? kSectorBytes : kBlockBytes;
     const uint64_t size = model_->size_bytes();
-    const uint64_t most = random_() % 8 == 0 ? kRequestMax : random_() % 2 == 0 ? 64 * kKiB : 3 * kBlockBytes;
+    const uint64_t most = random_() % 8 == 0   ? kRequestMax
+                          : random_() % 2 == 0 ? 64 * kKiB
+                                               : 3 * kBlockBytes;
     const uint64_t length = RoundUp(random_() % most + 1, unit);
     uint64_t offset = random_() % 16 == 0 ? size - std::min(size, length) : random_() % size;
     offset = offset / unit * unit;
@@ -107,8 +115,10 @@ class StreamTest : public IoRigTest {
   // Up to all of it: the device stores long runs of zeros as holes.
   void ZeroAPart(std::vector<std::byte>* bytes) {
     const size_t begin = random_() % 4 == 0 ? 0 : random_() % bytes->size();
-    const size_t end = random_() % 4 == 0 ? bytes->size() : begin + random_() % (bytes->size() - begin);
-    std::fill(bytes->begin() + static_cast<ptrdiff_t>(begin), bytes->begin() + static_cast<ptrdiff_t>(end), std::byte{0});
+    const size_t end =
+        random_() % 4 == 0 ? bytes->size() : begin + random_() % (bytes->size() - begin);
+    std::fill(bytes->begin() + static_cast<ptrdiff_t>(begin),
+              bytes->begin() + static_cast<ptrdiff_t>(end), std::byte{0});
   }
 
   void Write() {
@@ -128,7 +138,8 @@ class StreamTest : public IoRigTest {
   }
   void WriteZeroes() {
     const Range range = RandomRange();
-    const ZeroOptions options{.fua = random_() % 16 == 0, .no_hole = random_() % 3 == 0, .fast_only = random_() % 4 == 0};
+    const ZeroOptions options{
+        .fua = random_() % 16 == 0, .no_hole = random_() % 3 == 0, .fast_only = random_() % 4 == 0};
     Say("zero", range);
     const absl::Status status = Run(device().WriteZeroes(range.offset, range.length, options));
     if (options.no_hole && options.fast_only) {
@@ -144,8 +155,8 @@ class StreamTest : public IoRigTest {
     const std::span<const std::byte> expected = model_->Bytes(range.offset, range.length);
     const auto differs = std::mismatch(bytes.begin(), bytes.end(), expected.begin());
     ASSERT_TRUE(differs.first == bytes.end())
-        << "byte " << range.offset + static_cast<uint64_t>(differs.first - bytes.begin()) << " of " << range.offset << " + "
-        << range.length << " is wrong";
+        << "byte " << range.offset + static_cast<uint64_t>(differs.first - bytes.begin()) << " of "
+        << range.offset << " + " << range.length << " is wrong";
   }
   void CheckMap() {
     const Range range = random_() % 4 == 0 ? Range{0, model_->size_bytes()} : RandomRange();
@@ -194,8 +205,10 @@ class StreamTest : public IoRigTest {
     }
     Say("snapshot under load", {});
     ASSERT_OK(Run(RunBurst(stack_.get(), &burst, true)));
-    // A write in flight lands in the overlay or in its successor: where, the model learns by one level for both, and by content.
-    for (size_t i = 0; i < burst.offsets.size(); ++i) model_->Write(burst.offsets[i], burst.contents[i]);
+    // A write in flight lands in the overlay or in its successor: where, the model learns by one
+    // level for both, and by content.
+    for (size_t i = 0; i < burst.offsets.size(); ++i)
+      model_->Write(burst.offsets[i], burst.contents[i]);
     model_->Seal();
     CheckRead({0, model_->size_bytes()});
     if (HasFailure()) return;
@@ -250,7 +263,8 @@ class StreamTest : public IoRigTest {
         SnapshotUnderLoad();
         break;
       case 6: {
-        const uint64_t size = kSizeMin + random_() % (kSizeMax - kSizeMin) / kSectorBytes * kSectorBytes;
+        const uint64_t size =
+            kSizeMin + random_() % (kSizeMax - kSizeMin) / kSectorBytes * kSectorBytes;
         Say("resize", {size, 0});
         ASSERT_OK(Run(stack_->Resize(size)));
         model_->Resize(size);
@@ -310,9 +324,11 @@ TEST_P(StreamTest, ReadsWhatTheModelReads) {
   if (!HasFailure()) CheckAll();
   std::string recent;
   for (const std::string& line : history_) absl::StrAppend(&recent, line, "\n");
-  ASSERT_FALSE(HasFailure()) << "after step " << step_ << ", seed " << TestSeed() << ":\n" << recent;
+  ASSERT_FALSE(HasFailure()) << "after step " << step_ << ", seed " << TestSeed() << ":\n"
+                             << recent;
   RecordProperty("steps", static_cast<int>(step_));
-  std::printf("%llu steps, %zu layers at the end\n", static_cast<unsigned long long>(step_), stack_->catalog().layers.size());
+  std::printf("%llu steps, %zu layers at the end\n", static_cast<unsigned long long>(step_),
+              stack_->catalog().layers.size());
 }
 
 INSTANTIATE_TEST_SUITE_P(AllStorages, StreamTest, testing::ValuesIn(AllRigs()), RigName);

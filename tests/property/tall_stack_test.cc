@@ -1,4 +1,5 @@
-// Stacks of hundreds of layers: whatever is deleted from the middle, everything above reads as before.
+// Stacks of hundreds of layers: whatever is deleted from the middle, everything above reads as
+// before.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -19,7 +20,8 @@ constexpr uint64_t kSizeBytes = BlockOffsetBytes(kBlocks) - 1024;
 class TallStackTest : public IoRigTest {
  protected:
   void SetUp() override {
-    if (!rig().directory().empty()) std::filesystem::create_directory(rig().directory() + "/layers");
+    if (!rig().directory().empty())
+      std::filesystem::create_directory(rig().directory() + "/layers");
     TestSeed();
     random_ = TestRandom(30);
     stack_ = std::make_unique<Stack>(rig().loop(), storage(), StackCatalog{kSizeBytes, {}, {}, {}});
@@ -33,7 +35,8 @@ class TallStackTest : public IoRigTest {
   void ChangeSome() {
     for (int i = 0; i < 6; ++i) {
       const uint64_t offset = random_() % kSizeBytes;
-      const uint64_t length = 1 + random_() % std::min<uint64_t>(kSizeBytes - offset, 5 * kBlockBytes);
+      const uint64_t length =
+          1 + random_() % std::min<uint64_t>(kSizeBytes - offset, 5 * kBlockBytes);
       if (random_() % 4 == 0) {
         ASSERT_OK(Run(stack_->device().Discard(offset, length, {})));
         model_.Discard(offset, length);
@@ -56,7 +59,9 @@ class TallStackTest : public IoRigTest {
     ASSERT_OK(Run(stack_->DeleteLayer(index)));
     model_.DeleteLayer(index);
   }
-  Task<absl::StatusOr<std::vector<MapExtent>>> MapAll() { co_return stack_->device().Map(0, kSizeBytes, 1 << 20); }
+  Task<absl::StatusOr<std::vector<MapExtent>>> MapAll() {
+    co_return stack_->device().Map(0, kSizeBytes, 1 << 20);
+  }
   void Check() {
     std::vector<std::byte> bytes(kSizeBytes);
     ASSERT_OK(Run(stack_->device().Read(0, bytes)));
@@ -78,7 +83,8 @@ class TallStackTest : public IoRigTest {
       ASSERT_OK(Run((*frozen)->Read(0, bytes)));
       std::vector<std::byte> right = model_.LayerBytes(top);
       right.resize(kSizeBytes);
-      ASSERT_TRUE(bytes == right) << "layer " << top << " of " << layers.size() << ", seed " << TestSeed();
+      ASSERT_TRUE(bytes == right) << "layer " << top << " of " << layers.size() << ", seed "
+                                  << TestSeed();
     }
   }
 
@@ -130,7 +136,8 @@ TEST_P(TallStackTest, ThreeHundredSnapshotsCollapseWhereTheyMust) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MemoryAndFiles, TallStackTest,
-                         testing::Values(RigKind{"Memory", true, IoBackend::kSync, ""}, RigKind{"Uring", false, IoBackend::kUring, ""}),
+                         testing::Values(RigKind{"Memory", true, IoBackend::kSync, ""},
+                                         RigKind{"Uring", false, IoBackend::kUring, ""}),
                          RigName);
 
 }  // namespace

@@ -9,7 +9,9 @@
 namespace cowl {
 
 DeviceModel::DeviceModel(uint64_t size_bytes, uint64_t size_bytes_max)
-    : size_bytes_(size_bytes), blocks_(BlocksCeil(size_bytes_max)), bytes_(BlockOffsetBytes(blocks_)) {
+    : size_bytes_(size_bytes),
+      blocks_(BlocksCeil(size_bytes_max)),
+      bytes_(BlockOffsetBytes(blocks_)) {
   levels_.push_back(NewLevel());
 }
 
@@ -21,7 +23,8 @@ std::span<const std::byte> DeviceModel::Bytes(uint64_t offset_bytes, uint64_t le
   return std::span(bytes_).subspan(offset_bytes, length_bytes);
 }
 
-// A device keeps zeros as a hole where the whole blocks of a write are nothing else, or eight of them in a row are.
+// A device keeps zeros as a hole where the whole blocks of a write are nothing else, or eight of
+// them in a row are.
 void DeviceModel::Write(uint64_t offset_bytes, std::span<const std::byte> from) {
   StoreData(offset_bytes, from);
   const uint64_t begin = BlocksCeil(offset_bytes);
@@ -36,17 +39,21 @@ void DeviceModel::Write(uint64_t offset_bytes, std::span<const std::byte> from) 
 }
 
 bool DeviceModel::IsZeroBlock(uint64_t block) const {
-  const std::span<const std::byte> bytes = std::span(bytes_).subspan(BlockOffsetBytes(block), kBlockBytes);
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte == std::byte{0}; });
+  const std::span<const std::byte> bytes =
+      std::span(bytes_).subspan(BlockOffsetBytes(block), kBlockBytes);
+  return std::all_of(bytes.begin(), bytes.end(),
+                     [](std::byte byte) { return byte == std::byte{0}; });
 }
 
 void DeviceModel::StoreData(uint64_t offset_bytes, std::span<const std::byte> from) {
   if (from.empty()) return;
   std::copy(from.begin(), from.end(), bytes_.begin() + static_cast<ptrdiff_t>(offset_bytes));
   Level& overlay = levels_.front();
-  for (uint64_t block = BlocksFloor(offset_bytes); block < BlocksCeil(offset_bytes + from.size()); ++block) {
+  for (uint64_t block = BlocksFloor(offset_bytes); block < BlocksCeil(offset_bytes + from.size());
+       ++block) {
     overlay.kinds[block] = Level::Kind::kData;
-    std::memcpy(overlay.bytes.data() + BlockOffsetBytes(block), bytes_.data() + BlockOffsetBytes(block), kBlockBytes);
+    std::memcpy(overlay.bytes.data() + BlockOffsetBytes(block),
+                bytes_.data() + BlockOffsetBytes(block), kBlockBytes);
   }
 }
 
@@ -63,7 +70,8 @@ void DeviceModel::Discard(uint64_t offset_bytes, uint64_t length_bytes) {
 void DeviceModel::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes, bool no_hole) {
   StoreData(offset_bytes, std::vector<std::byte>(length_bytes));
   if (no_hole) return;
-  for (uint64_t block = BlocksCeil(offset_bytes); block < BlocksFloor(offset_bytes + length_bytes); ++block) {
+  for (uint64_t block = BlocksCeil(offset_bytes); block < BlocksFloor(offset_bytes + length_bytes);
+       ++block) {
     levels_.front().kinds[block] = Level::Kind::kZero;
   }
 }
@@ -82,9 +90,11 @@ void DeviceModel::Reset() {
 
 void DeviceModel::MergeDown(Level& upper, const Level& lower) const {
   for (uint64_t block = 0; block < blocks_; ++block) {
-    if (upper.kinds[block] != Level::Kind::kAbsent || lower.kinds[block] == Level::Kind::kAbsent) continue;
+    if (upper.kinds[block] != Level::Kind::kAbsent || lower.kinds[block] == Level::Kind::kAbsent)
+      continue;
     upper.kinds[block] = lower.kinds[block];
-    std::memcpy(upper.bytes.data() + BlockOffsetBytes(block), lower.bytes.data() + BlockOffsetBytes(block), kBlockBytes);
+    std::memcpy(upper.bytes.data() + BlockOffsetBytes(block),
+                lower.bytes.data() + BlockOffsetBytes(block), kBlockBytes);
   }
 }
 
@@ -120,26 +130,32 @@ void DeviceModel::Compose() {
 
 DeviceModel::Found DeviceModel::Find(uint64_t block) const {
   for (size_t i = 0; i < levels_.size(); ++i) {
-    if (levels_[i].kinds[block] != Level::Kind::kAbsent) return {levels_[i].kinds[block], static_cast<uint32_t>(i) + 1};
+    if (levels_[i].kinds[block] != Level::Kind::kAbsent)
+      return {levels_[i].kinds[block], static_cast<uint32_t>(i) + 1};
   }
   return {};
 }
 
-std::string DeviceModel::CheckMap(uint64_t offset_bytes, uint64_t length_bytes, std::span<const MapExtent> extents) const {
+std::string DeviceModel::CheckMap(uint64_t offset_bytes, uint64_t length_bytes,
+                                  std::span<const MapExtent> extents) const {
   uint64_t at = offset_bytes;
   for (size_t i = 0; i < extents.size(); ++i) {
     const MapExtent& extent = extents[i];
-    const std::string which = absl::StrCat("extent ", i, " (", extent.offset_bytes, " + ", extent.length_bytes, ")");
+    const std::string which =
+        absl::StrCat("extent ", i, " (", extent.offset_bytes, " + ", extent.length_bytes, ")");
     if (extent.offset_bytes != at || extent.length_bytes == 0) return which + " does not follow";
     at += extent.length_bytes;
     if (at > offset_bytes + length_bytes) return which + " passes the end of the range";
-    if (i > 0 && extents[i - 1].type == extent.type && extents[i - 1].depth == extent.depth) return which + " was not merged";
+    if (i > 0 && extents[i - 1].type == extent.type && extents[i - 1].depth == extent.depth)
+      return which + " was not merged";
     for (uint64_t block = BlocksFloor(extent.offset_bytes); block < BlocksCeil(at); ++block) {
       const Found found = Find(block);
-      const auto type = found.kind == Level::Kind::kData ? MapExtent::Type::kData : MapExtent::Type::kZero;
+      const auto type =
+          found.kind == Level::Kind::kData ? MapExtent::Type::kData : MapExtent::Type::kZero;
       if (extent.type == type && extent.depth == found.depth) continue;
-      return absl::StrCat(which, ": block ", block, " is answered as type ", static_cast<int>(extent.type), " depth ", extent.depth,
-                          ", but is type ", static_cast<int>(type), " depth ", found.depth);
+      return absl::StrCat(which, ": block ", block, " is answered as type ",
+                          static_cast<int>(extent.type), " depth ", extent.depth, ", but is type ",
+                          static_cast<int>(type), " depth ", found.depth);
     }
   }
   return "";

@@ -1,5 +1,5 @@
-// model.h: what a device must read as, kept the plain way: an array of bytes, and for each block which level of the stack said so last.
-// Units: bytes. Threads: value type.
+// model.h: what a device must read as, kept the plain way: an array of bytes, and for each block
+// which level of the stack said so last. Units: bytes. Threads: value type.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,8 @@ class DeviceModel {
   std::vector<std::byte> LayerBytes(size_t index) const;
 
   // "" when these extents are what the range must be answered with, else what is wrong.
-  std::string CheckMap(uint64_t offset_bytes, uint64_t length_bytes, std::span<const MapExtent> extents) const;
+  std::string CheckMap(uint64_t offset_bytes, uint64_t length_bytes,
+                       std::span<const MapExtent> extents) const;
 
  private:
   // What one level of the stack holds: its content where it has any.

@@ -9,8 +9,10 @@ namespace {
 
 uint64_t ChooseSeed() {
   const char* const given = std::getenv("COWL_SEED");
-  const uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device()() % 1'000'000'000;
-  std::printf("[   SEED   ] COWL_SEED=%llu repeats this run\n", static_cast<unsigned long long>(seed));
+  const uint64_t seed =
+      given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device()() % 1'000'000'000;
+  std::printf("[   SEED   ] COWL_SEED=%llu repeats this run\n",
+              static_cast<unsigned long long>(seed));
   std::fflush(stdout);
   return seed;
 }
@@ -22,7 +24,9 @@ uint64_t TestSeed() {
   return seed;
 }
 
-std::mt19937_64 TestRandom(uint64_t number) { return std::mt19937_64(TestSeed() * 0x9e3779b97f4a7c15u + number); }
+std::mt19937_64 TestRandom(uint64_t number) {
+  return std::mt19937_64(TestSeed() * 0x9e3779b97f4a7c15u + number);
+}
 
 uint64_t TestSteps(uint64_t steps) {
   const char* const percent = std::getenv("COWL_STEPS");

@@ -1,5 +1,5 @@
-// seeds.h: where random tests get their randomness from: COWL_SEED in the environment, else a new seed each run, printed.
-// COWL_STEPS scales how long they run, in percent.
+// seeds.h: where random tests get their randomness from: COWL_SEED in the environment, else a new
+// seed each run, printed. COWL_STEPS scales how long they run, in percent.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,8 @@
 
 namespace cowl {
 
-// The seed of this run of the program, printed at the first call with the command line that repeats it.
+// The seed of this run of the program, printed at the first call with the command line that repeats
+// it.
 uint64_t TestSeed();
 // A generator for one test: the seed of the run and the test's own number.
 std::mt19937_64 TestRandom(uint64_t number);

@@ -2,7 +2,8 @@
 
 namespace cowl {
 
-ShuffledLoop::ShuffledLoop(RecordingStorage& storage, uint64_t seed) : storage_(storage), random_(seed) {
+ShuffledLoop::ShuffledLoop(RecordingStorage& storage, uint64_t seed)
+    : storage_(storage), random_(seed) {
   storage_.HoldChanges(true);
   storage_.HoldReads(true);
   storage_.HoldSyncs(true);

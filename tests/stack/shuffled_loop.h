@@ -1,6 +1,7 @@
-// shuffled_loop.h: a loop and a recording storage whose requests, helper work and timers end in an order that a seed picks: the
-// interleavings a real kernel may produce, one after the other, on the caller's thread, and repeatable.
-// Threads: one. Ownership: the storage outlives the loop. Tasks that sleep for ever are destroyed with the loop.
+// shuffled_loop.h: a loop and a recording storage whose requests, helper work and timers end in an
+// order that a seed picks: the interleavings a real kernel may produce, one after the other, on the
+// caller's thread, and repeatable. Threads: one. Ownership: the storage outlives the loop. Tasks
+// that sleep for ever are destroyed with the loop.
 #pragma once
 
 #include <deque>
@@ -23,7 +24,9 @@ class ShuffledLoop : public Loop {
 
   void Post(std::function<void()> work) override { posted_.push_back(std::move(work)); }
   bool OnLoop() const override { return true; }
-  void ResumeAfter(std::chrono::nanoseconds, std::coroutine_handle<> waiter) override { sleepers_.push_back(waiter); }
+  void ResumeAfter(std::chrono::nanoseconds, std::coroutine_handle<> waiter) override {
+    sleepers_.push_back(waiter);
+  }
   void RunAside(std::function<void()> work, std::coroutine_handle<> waiter) override {
     asides_.push_back({std::move(work), waiter});
   }
@@ -48,8 +51,8 @@ class ShuffledLoop : public Loop {
   }
 
   std::mt19937_64& random() { return random_; }
-  // As a process that is killed: nothing that waits is ever resumed. Returns after that; only the destructor may follow, and the
-  // frames of what waited are kept for ever.
+  // As a process that is killed: nothing that waits is ever resumed. Returns after that; only the
+  // destructor may follow, and the frames of what waited are kept for ever.
   void Abandon();
 
  private:

@@ -10,7 +10,10 @@
 namespace cowl {
 
 Stack::Stack(Loop& loop, Storage& storage, StackCatalog catalog)
-    : loop_(loop), storage_(storage), catalog_(std::move(catalog)), files_(std::make_unique<DataFileCache>(storage)) {}
+    : loop_(loop),
+      storage_(storage),
+      catalog_(std::move(catalog)),
+      files_(std::make_unique<DataFileCache>(storage)) {}
 
 Stack::~Stack() { COWL_CHECK(device_ == nullptr); }
 
@@ -25,13 +28,15 @@ Task<absl::Status> Stack::Open() {
   co_return co_await OpenDevice();
 }
 
-// As the store: nothing of the successor is used, and nothing written to the old overlay, before it is decided and noted.
+// As the store: nothing of the successor is used, and nothing written to the old overlay, before it
+// is decided and noted.
 Task<absl::Status> Stack::Recover() {
   recovery_.clear();
   if (catalog_.pending.IsNil()) co_return absl::OkStatus();
   StackCatalog next = catalog_;
   next.pending = {};
-  absl::StatusOr<Succession> decision = co_await DecideSuccession(loop_, storage_, catalog_.overlay, catalog_.pending);
+  absl::StatusOr<Succession> decision =
+      co_await DecideSuccession(loop_, storage_, catalog_.overlay, catalog_.pending);
   if (!decision.ok()) co_return decision.status();
   recovery_ = decision->roll_forward ? "rolled forward" : "dropped the successor";
   if (decision->roll_forward) {
@@ -39,16 +44,19 @@ Task<absl::Status> Stack::Recover() {
       std::string name = DataFileName(catalog_.overlay);
       COWL_CO_RETURN_IF_ERROR(co_await SettleSuperblock(storage_, std::move(name)));
     } else {
-      absl::StatusOr<std::unique_ptr<Overlay>> old = co_await Overlay::Open(loop_, storage_, catalog_.overlay, OpenMode::kReadWrite,
-                                                                            decision->old_journal_is_durable);
+      absl::StatusOr<std::unique_ptr<Overlay>> old =
+          co_await Overlay::Open(loop_, storage_, catalog_.overlay, OpenMode::kReadWrite,
+                                 decision->old_journal_is_durable);
       if (!old.ok()) co_return old.status();
       const Uuid parent = catalog_.layers.empty() ? Uuid{} : catalog_.layers.front();
-      COWL_CO_RETURN_IF_ERROR(co_await (*old)->SealToLayer(catalog_.size_bytes, parent, "recovered"));
+      COWL_CO_RETURN_IF_ERROR(
+          co_await (*old)->SealToLayer(catalog_.size_bytes, parent, "recovered"));
     }
     next.layers.insert(next.layers.begin(), catalog_.overlay);
     absl::StatusOr<std::vector<std::string>> files = storage_.List("layers");
     if (!files.ok()) co_return files.status();
-    const bool has_file = std::find(files->begin(), files->end(), DataFileName(catalog_.pending).substr(7)) != files->end();
+    const bool has_file = std::find(files->begin(), files->end(),
+                                    DataFileName(catalog_.pending).substr(7)) != files->end();
     next.overlay = has_file ? catalog_.pending : Uuid{};  // none: it was a commit
   }
   SetCatalog(next);
@@ -58,7 +66,8 @@ Task<absl::Status> Stack::Recover() {
 Task<absl::StatusOr<Stack::Maps>> Stack::LoadMaps() {
   Maps maps;
   for (const Uuid& id : catalog_.layers) {
-    absl::StatusOr<std::shared_ptr<const LayerMap>> map = co_await LoadLayerMap(storage_, DataFileName(id));
+    absl::StatusOr<std::shared_ptr<const LayerMap>> map =
+        co_await LoadLayerMap(storage_, DataFileName(id));
     if (!map.ok()) co_return map.status();
     maps.push_back(*std::move(map));
   }
@@ -86,7 +95,8 @@ Task<absl::Status> Stack::OpenDevice() {
   options.size_bytes = catalog_.size_bytes;
   options.cap_blocks = cap_blocks;
   options.make_overlay = [this] { return MakeOverlay(); };
-  device_ = std::make_unique<CowDevice>(*files_, *std::move(chain), std::move(overlay), std::move(options));
+  device_ = std::make_unique<CowDevice>(*files_, *std::move(chain), std::move(overlay),
+                                        std::move(options));
   co_return absl::OkStatus();
 }
 
@@ -94,7 +104,8 @@ Task<absl::StatusOr<std::unique_ptr<Overlay>>> Stack::MakeOverlay() {
   const Uuid id = Uuid::Random();
   const Uuid parent = catalog_.layers.empty() ? Uuid{} : catalog_.layers.front();
   const Overlay::NewOptions options{id, parent, catalog_.size_bytes};
-  absl::StatusOr<std::unique_ptr<Overlay>> made = co_await Overlay::Create(loop_, storage_, options);
+  absl::StatusOr<std::unique_ptr<Overlay>> made =
+      co_await Overlay::Create(loop_, storage_, options);
   if (!made.ok()) co_return made.status();
   if (const absl::Status status = storage_.SyncDirectory("layers"); !status.ok()) co_return status;
   StackCatalog next = catalog_;
@@ -132,7 +143,8 @@ Task<absl::Status> Stack::Snapshot() {
 Task<absl::Status> Stack::BeginSnapshot() {
   const Uuid id = Uuid::Random();
   const Overlay::NewOptions options{id, catalog_.overlay, catalog_.size_bytes};
-  absl::StatusOr<std::unique_ptr<Overlay>> successor = co_await Overlay::Create(loop_, storage_, options);
+  absl::StatusOr<std::unique_ptr<Overlay>> successor =
+      co_await Overlay::Create(loop_, storage_, options);
   if (!successor.ok()) co_return successor.status();
   COWL_CO_RETURN_IF_ERROR(storage_.SyncDirectory("layers"));
   StackCatalog next = catalog_;
@@ -158,7 +170,8 @@ Task<absl::Status> Stack::FinishSnapshot() {
 
 Task<absl::Status> Stack::Commit() {
   COWL_CO_RETURN_IF_ERROR(co_await Close());
-  // A successor that has no file: recovery goes forward when the file is a layer already, and back when it is not.
+  // A successor that has no file: recovery goes forward when the file is a layer already, and back
+  // when it is not.
   StackCatalog next = catalog_;
   next.pending = Uuid::Random();
   SetCatalog(next);
@@ -167,7 +180,8 @@ Task<absl::Status> Stack::Commit() {
     absl::StatusOr<std::unique_ptr<Overlay>> overlay =
         co_await Overlay::Open(loop_, storage_, catalog_.overlay, OpenMode::kReadWrite, false);
     if (!overlay.ok()) co_return overlay.status();
-    COWL_CO_RETURN_IF_ERROR(co_await (*overlay)->SealToLayer(catalog_.size_bytes, parent, "commit"));
+    COWL_CO_RETURN_IF_ERROR(
+        co_await (*overlay)->SealToLayer(catalog_.size_bytes, parent, "commit"));
   }
   next.layers.insert(next.layers.begin(), catalog_.overlay);
   next.overlay = {};
@@ -188,7 +202,8 @@ Task<absl::Status> Stack::Reset() {
 
 Task<absl::Status> Stack::Resize(uint64_t size_bytes) {
   if (size_bytes < catalog_.size_bytes) {
-    COWL_CO_RETURN_IF_ERROR(co_await device_->WriteZeroes(size_bytes, catalog_.size_bytes - size_bytes, {}));
+    COWL_CO_RETURN_IF_ERROR(
+        co_await device_->WriteZeroes(size_bytes, catalog_.size_bytes - size_bytes, {}));
     COWL_CO_RETURN_IF_ERROR(co_await device_->Flush());
   }
   StackCatalog next = catalog_;
@@ -206,7 +221,8 @@ Task<absl::Status> Stack::DeleteLayer(size_t index) {
   FileMap merged = MergeParentInto(*(*maps)[index - 1], *(*maps)[index], is_lowest);
   const Uuid parent = index + 1 < catalog_.layers.size() ? catalog_.layers[index + 1] : Uuid{};
   std::string name = DataFileName(catalog_.layers[index - 1]);
-  COWL_CO_RETURN_IF_ERROR(co_await RewriteMap(storage_, std::move(name), std::move(merged), parent));
+  COWL_CO_RETURN_IF_ERROR(
+      co_await RewriteMap(storage_, std::move(name), std::move(merged), parent));
   StackCatalog next = catalog_;
   next.layers.erase(next.layers.begin() + static_cast<ptrdiff_t>(index));
   SetCatalog(next);
@@ -243,7 +259,8 @@ std::map<Uuid, BlockRanges> LiveRanges(const std::vector<std::shared_ptr<const L
   for (const auto& map : maps) {
     for (const Extent& extent : map->map.extents.extents()) {
       if (!extent.is_data()) continue;
-      live[map->map.files[extent.source()]].emplace_back(extent.physical(), extent.physical() + extent.length());
+      live[map->map.files[extent.source()]].emplace_back(extent.physical(),
+                                                         extent.physical() + extent.length());
     }
   }
   return live;
@@ -262,7 +279,8 @@ Task<absl::Status> Stack::RemoveStrangers() {
   absl::StatusOr<std::vector<std::string>> found = storage_.List("layers");
   if (!found.ok()) co_return found.status();
   for (const std::string& name : *found) {
-    if (!named.contains("layers/" + name)) COWL_CO_RETURN_IF_ERROR(storage_.Remove("layers/" + name));
+    if (!named.contains("layers/" + name))
+      COWL_CO_RETURN_IF_ERROR(storage_.Remove("layers/" + name));
   }
   co_return absl::OkStatus();
 }

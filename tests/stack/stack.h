@@ -1,8 +1,9 @@
-// stack.h: a chain of layers with one device on top, and what a store does with them: the least of a store that the property and
-// crash tests need, so that they reach every state of the engine without a catalog on the disk.
-// The catalog is a value; whoever tests crashes hears of each change (on_catalog) and hands back what was durable.
-// Units: bytes; layers are counted from the top. Threads: tasks run on the loop. Ownership: loop and storage outlive the stack;
-// a stack whose device is open must be closed or dropped before it goes.
+// stack.h: a chain of layers with one device on top, and what a store does with them: the least of
+// a store that the property and crash tests need, so that they reach every state of the engine
+// without a catalog on the disk. The catalog is a value; whoever tests crashes hears of each change
+// (on_catalog) and hands back what was durable. Units: bytes; layers are counted from the top.
+// Threads: tasks run on the loop. Ownership: loop and storage outlive the stack; a stack whose
+// device is open must be closed or dropped before it goes.
 #pragma once
 
 #include <functional>
@@ -35,7 +36,8 @@ class Stack {
   // Recovers an interrupted snapshot, removes files that nobody names, opens the device.
   Task<absl::Status> Open();
   Task<absl::Status> Close();
-  // Lets go of the device without closing it, as a process that is killed; nothing may be in flight.
+  // Lets go of the device without closing it, as a process that is killed; nothing may be in
+  // flight.
   Task<absl::Status> Drop();
   // Forgets the device where it stands, requests in flight and all; it is never destroyed.
   void Abandon();
@@ -52,7 +54,8 @@ class Stack {
   Task<absl::Status> DeleteLayer(size_t index);
   // One map-only layer in the place of all.
   Task<absl::Status> Collapse();
-  // Removes files that nobody names and punches what no map names. Returns the bytes that punching freed.
+  // Removes files that nobody names and punches what no map names. Returns the bytes that punching
+  // freed.
   Task<absl::StatusOr<uint64_t>> CollectGarbage();
 
   CowDevice& device() { return *device_; }

@@ -165,7 +165,7 @@ bool RecordingStorage::Start(RecordingFile& file, IoRequest& request) {
   int error_number = 0;
   if (request.op == Op::kSync && failing_sync_in_ > 0 && --failing_sync_in_ == 0)
     error_number = failing_sync_errno_;
-  const bool is_held = is_read                      ? true
+  const bool is_held = is_read                   ? true
                        : request.op == Op::kSync ? hold_syncs_ && error_number == 0
                                                  : hold_changes_;
   if (is_held) {

@@ -91,8 +91,9 @@ class RecordingStorage : public Storage {
   void CompleteAny(std::mt19937_64& random);
   void CompleteAll();  // oldest first, those too that come meanwhile
   bool has_held() const { return !held_.empty(); }
-  // The process was killed: what is held will never be answered. Each change of it has reached the page cache or, as if it had never
-  // begun, has not. The tasks that wait are never resumed nor destroyed, and their files must not be either.
+  // The process was killed: what is held will never be answered. Each change of it has reached the
+  // page cache or, as if it had never begun, has not. The tasks that wait are never resumed nor
+  // destroyed, and their files must not be either.
   void Abandon(std::mt19937_64& random);
   // The sync `id` ends with an error, and nothing it covered is sure to be on the disk, ever.
   void FailSync(uint64_t id, int error_number);

@@ -33,7 +33,8 @@ TEST(MountTableTest, BlanksAreDecodedAndOptionalTagsSkipped) {
 }
 
 TEST(MountTableTest, LinesOfAnotherFormAreLeftOut) {
-  EXPECT_THAT(ParseMountTable("\n1 2\n36 22 7:0 / /mnt rw -\n36 22 7:0 / /mnt rw - ext4\n"), SizeIs(0));
+  EXPECT_THAT(ParseMountTable("\n1 2\n36 22 7:0 / /mnt rw -\n36 22 7:0 / /mnt rw - ext4\n"),
+              SizeIs(0));
 }
 
 TEST(MountTableTest, TheTopmostMountAtAPlaceIsFound) {
@@ -75,7 +76,8 @@ TEST(UsersTest, AProcessThatStandsInADirectoryIsNamed) {
 }
 
 TEST(RunProgramTest, StatusAndOutputAreTakenDown) {
-  const absl::StatusOr<ProgramResult> result = RunProgram({"sh", "-c", "echo out; echo err >&2; exit 7"});
+  const absl::StatusOr<ProgramResult> result =
+      RunProgram({"sh", "-c", "echo out; echo err >&2; exit 7"});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->status, 7);
   EXPECT_EQ(result->output, "out\nerr\n");
@@ -83,7 +85,8 @@ TEST(RunProgramTest, StatusAndOutputAreTakenDown) {
 }
 
 TEST(IdentityTest, OnlyTheIdOfADescriptionMustStay) {
-  EXPECT_EQ(IdentityOf("device on base:latest, 1.0 GiB, id 1700000000000000000"), "1700000000000000000");
+  EXPECT_EQ(IdentityOf("device on base:latest, 1.0 GiB, id 1700000000000000000"),
+            "1700000000000000000");
   EXPECT_EQ(IdentityOf("device, id 7, 2.0 GiB, id 8"), "8");
   EXPECT_EQ(IdentityOf("somebody's disk"), "");
   EXPECT_EQ(IdentityOf(""), "");
@@ -103,7 +106,8 @@ TEST(FuseArgumentsTest, OptionsComeBackFromTheCommandLine) {
   words.insert(words.begin(), "cowl");
   std::vector<const char*> argv;
   for (const std::string& word : words) argv.push_back(word.c_str());
-  const absl::StatusOr<FuseOptions> back = DecodeFuseArguments(static_cast<int>(argv.size()), argv.data());
+  const absl::StatusOr<FuseOptions> back =
+      DecodeFuseArguments(static_cast<int>(argv.size()), argv.data());
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(EncodeFuseArguments(*back), EncodeFuseArguments(options));
   EXPECT_FALSE(DecodeFuseArguments(static_cast<int>(argv.size()) - 1, argv.data()).ok());

@@ -59,7 +59,8 @@ TEST(RecordTest, EveryFieldComesBackFromTheDocument) {
 TEST(RecordTest, EveryTruncationIsRefused) {
   const std::string document = EncodeRecord(Sample());
   for (size_t length = 0; length + 2 < document.size(); ++length) {
-    EXPECT_EQ(DecodeRecord(document.substr(0, length)).status().code(), absl::StatusCode::kDataLoss) << length;
+    EXPECT_EQ(DecodeRecord(document.substr(0, length)).status().code(), absl::StatusCode::kDataLoss)
+        << length;
   }
 }
 
@@ -99,7 +100,8 @@ TEST_F(RecordFolderTest, RecordsAreListedReadReplacedAndRemoved) {
 
 TEST_F(RecordFolderTest, ARecordUnderAnotherNameIsRefused) {
   ASSERT_TRUE(WriteRecord(store_, Sample()).ok());
-  ASSERT_EQ(rename((store_ + "/attach/web1.json").c_str(), (store_ + "/attach/web2.json").c_str()), 0);
+  ASSERT_EQ(rename((store_ + "/attach/web1.json").c_str(), (store_ + "/attach/web2.json").c_str()),
+            0);
   EXPECT_EQ(ReadRecord(store_, "web2").status().code(), absl::StatusCode::kDataLoss);
 }
 
@@ -116,9 +118,7 @@ TEST_F(RecordFolderTest, ALockExcludesOthersOfItsNameAndNobodyElse) {
   ASSERT_TRUE(first.ok());
   EXPECT_EQ(RecordLock::Take(store_, "web1", 50).status().code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(RecordLock::Take(store_, "web2", 0).ok());
-  {
-    const RecordLock released = *std::move(first);
-  }
+  { const RecordLock released = *std::move(first); }
   EXPECT_TRUE(RecordLock::Take(store_, "web1", 0).ok());
 }
 

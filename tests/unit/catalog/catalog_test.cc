@@ -1,4 +1,5 @@
-// The catalog as the store uses it: on real files, reopened, damaged, foreign, full of devices, written by many threads.
+// The catalog as the store uses it: on real files, reopened, damaged, foreign, full of devices,
+// written by many threads.
 #include "catalog/catalog.h"
 
 #include <gmock/gmock.h>
@@ -50,7 +51,8 @@ class CatalogTest : public ::testing::Test {
 
   std::vector<std::string> Listing() const {
     std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(directory_)) names.push_back(entry.path().filename());
+    for (const auto& entry : fs::directory_iterator(directory_))
+      names.push_back(entry.path().filename());
     return names;
   }
 
@@ -79,7 +81,9 @@ class CatalogTest : public ::testing::Test {
   }
 
   absl::Status PutImage(const std::string& name, const Uuid& layer, bool move_tag = false) {
-    return catalog_->Write([&](CatalogEdits& edits) { return edits.PutImage({name, "latest", layer, ++clock_}, move_tag); });
+    return catalog_->Write([&](CatalogEdits& edits) {
+      return edits.PutImage({name, "latest", layer, ++clock_}, move_tag);
+    });
   }
 
   DeviceRow MakeDevice(const std::string& name, const Uuid& layer = {}) {
@@ -186,7 +190,8 @@ TEST_F(CatalogTest, ImagesAndDevicesShareOneNameSpace) {
   const absl::Status image_clash = PutImage("web", layer.id, true);
   EXPECT_TRUE(absl::IsAlreadyExists(image_clash));
   EXPECT_THAT(Message(image_clash), HasSubstr("a device has this name"));
-  const absl::Status rename = catalog_->Write([](CatalogEdits& edits) { return edits.RenameDevice("web", "base"); });
+  const absl::Status rename =
+      catalog_->Write([](CatalogEdits& edits) { return edits.RenameDevice("web", "base"); });
   EXPECT_TRUE(absl::IsAlreadyExists(rename));
   EXPECT_THAT(DeviceNames(), ElementsAre("web"));
 }
@@ -213,7 +218,8 @@ TEST_F(CatalogTest, ALayerThatSomebodyNamesCannotGo) {
   const LayerRow top = AddLayer(base.id);
   ASSERT_TRUE(PutImage("base", top.id).ok());
   for (const Uuid& id : {base.id, top.id}) {
-    const absl::Status status = catalog_->Write([&](CatalogEdits& edits) { return edits.RemoveLayer(id); });
+    const absl::Status status =
+        catalog_->Write([&](CatalogEdits& edits) { return edits.RemoveLayer(id); });
     EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   }
   const absl::Status status = catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
@@ -238,7 +244,8 @@ TEST_F(CatalogTest, KnowsWhichFilesHaveAReasonToBe) {
     COWL_RETURN_IF_ERROR(edits.AddDevice(device));
     COWL_RETURN_IF_ERROR(edits.UpdateLayer(layer, {layer.id, merged_in}));
     COWL_ASSIGN_OR_RETURN(const std::unordered_set<Uuid> named, edits.NamedFiles());
-    EXPECT_THAT(named, UnorderedElementsAre(layer.id, merged_in, device.overlay, device.pending_overlay));
+    EXPECT_THAT(named,
+                UnorderedElementsAre(layer.id, merged_in, device.overlay, device.pending_overlay));
     COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> users, edits.LayersUsing(merged_in));
     EXPECT_THAT(users, ElementsAre(layer.id));
     return absl::OkStatus();
@@ -247,13 +254,16 @@ TEST_F(CatalogTest, KnowsWhichFilesHaveAReasonToBe) {
 }
 
 TEST_F(CatalogTest, WhatIsNotThereIsNamed) {
-  const absl::Status device = catalog_->Read([](CatalogQueries& queries) { return queries.FindDevice("nobody").status(); });
+  const absl::Status device =
+      catalog_->Read([](CatalogQueries& queries) { return queries.FindDevice("nobody").status(); });
   EXPECT_TRUE(absl::IsNotFound(device));
   EXPECT_THAT(Message(device), HasSubstr("nobody"));
-  const absl::Status image = catalog_->Read([](CatalogQueries& queries) { return queries.FindImage("no", "tag").status(); });
+  const absl::Status image = catalog_->Read(
+      [](CatalogQueries& queries) { return queries.FindImage("no", "tag").status(); });
   EXPECT_TRUE(absl::IsNotFound(image));
   EXPECT_THAT(Message(image), HasSubstr("no:tag"));
-  const absl::Status pin = catalog_->Write([](CatalogEdits& edits) { return edits.RemovePin("lost"); });
+  const absl::Status pin =
+      catalog_->Write([](CatalogEdits& edits) { return edits.RemovePin("lost"); });
   EXPECT_TRUE(absl::IsNotFound(pin)) << pin;
 }
 
@@ -319,7 +329,8 @@ TEST_F(CatalogTest, AForeignDatabaseIsRefusedAndNotTouched) {
 
 TEST_F(CatalogTest, NoDatabaseAtAllIsRefused) {
   catalog_.reset();
-  for (const std::string& content : {std::string(), std::string("no database"), std::string(8192, 'x')}) {
+  for (const std::string& content :
+       {std::string(), std::string("no database"), std::string(8192, 'x')}) {
     std::ofstream(path_, std::ios::binary | std::ios::trunc) << content;
     const auto opened = Catalog::Open(path_, CatalogMode::kReadWrite);
     EXPECT_TRUE(absl::IsDataLoss(opened.status())) << opened.status();
@@ -332,7 +343,8 @@ TEST_F(CatalogTest, NoDatabaseAtAllIsRefused) {
 TEST_F(CatalogTest, EveryPageThatIsOverwrittenIsOneClearDataLoss) {
   const LayerRow layer = AddLayer();
   ASSERT_TRUE(PutImage("base", layer.id).ok());
-  for (int i = 0; i < 200; ++i) ASSERT_TRUE(AddDevice(MakeDevice(absl::StrCat("device-", i), layer.id)).ok());
+  for (int i = 0; i < 200; ++i)
+    ASSERT_TRUE(AddDevice(MakeDevice(absl::StrCat("device-", i), layer.id)).ok());
   catalog_.reset();
   std::ifstream in(path_, std::ios::binary);
   const std::string good((std::istreambuf_iterator<char>(in)), {});
@@ -357,7 +369,8 @@ TEST_F(CatalogTest, ARowThatCannotBeIsDataLoss) {
   ASSERT_TRUE(AddDevice(MakeDevice("web")).ok());
   Tamper("UPDATE device SET size_bytes = 777");
   Reopen();
-  const absl::Status status = catalog_->Read([](CatalogQueries& queries) { return queries.Devices().status(); });
+  const absl::Status status =
+      catalog_->Read([](CatalogQueries& queries) { return queries.Devices().status(); });
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
 }
 
@@ -374,9 +387,12 @@ TEST_F(CatalogTest, CheckFindsABrokenReference) {
 TEST_F(CatalogTest, ALoopOfLayersIsDataLoss) {
   const LayerRow base = AddLayer();
   const LayerRow top = AddLayer(base.id);
-  Tamper(absl::StrCat("UPDATE layer SET parent = (SELECT id FROM layer WHERE parent IS NOT NULL) WHERE parent IS NULL"));
+  Tamper(
+      absl::StrCat("UPDATE layer SET parent = (SELECT id FROM layer WHERE parent IS NOT NULL) "
+                   "WHERE parent IS NULL"));
   Reopen();
-  const absl::Status status = catalog_->Read([&](CatalogQueries& queries) { return queries.Chain(top.id).status(); });
+  const absl::Status status =
+      catalog_->Read([&](CatalogQueries& queries) { return queries.Chain(top.id).status(); });
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
 }
 
@@ -392,7 +408,8 @@ TEST_F(CatalogTest, ManyThreadsAtOnceShareCommits) {
         device.overlay = Uuid::Random();
         device.size_bytes = kGiB;
         if (!AddDevice(device).ok()) ++failed;
-        // Every second one is a name that is taken: its failure must not touch its neighbours in the same commit.
+        // Every second one is a name that is taken: its failure must not touch its neighbours in
+        // the same commit.
         device.overlay = Uuid::Random();
         if (!absl::IsAlreadyExists(AddDevice(device))) ++failed;
       }
@@ -408,7 +425,8 @@ TEST_F(CatalogTest, TenThousandDevicesOpenAndListInWellUnderASecond) {
   const LayerRow layer = AddLayer();
   ASSERT_TRUE(PutImage("base", layer.id).ok());
   const absl::Status status = catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
-    for (int i = 0; i < 10000; ++i) COWL_RETURN_IF_ERROR(edits.AddDevice(MakeDevice(absl::StrCat("device-", i), layer.id)));
+    for (int i = 0; i < 10000; ++i)
+      COWL_RETURN_IF_ERROR(edits.AddDevice(MakeDevice(absl::StrCat("device-", i), layer.id)));
     return absl::OkStatus();
   });
   ASSERT_TRUE(status.ok()) << status;
@@ -419,15 +437,18 @@ TEST_F(CatalogTest, TenThousandDevicesOpenAndListInWellUnderASecond) {
   const auto opened = std::chrono::steady_clock::now();
   EXPECT_EQ(DeviceNames().size(), 10000u);
   const auto listed = std::chrono::steady_clock::now();
-  RecordProperty("open_us", std::chrono::duration_cast<std::chrono::microseconds>(opened - begin).count());
-  RecordProperty("list_us", std::chrono::duration_cast<std::chrono::microseconds>(listed - opened).count());
+  RecordProperty("open_us",
+                 std::chrono::duration_cast<std::chrono::microseconds>(opened - begin).count());
+  RecordProperty("list_us",
+                 std::chrono::duration_cast<std::chrono::microseconds>(listed - opened).count());
   EXPECT_LT(listed - begin, std::chrono::milliseconds(500));
 }
 
 TEST_F(CatalogTest, AFullDiskChangesNothingAndIsRetriedOnceRoomWasMade) {
   const fs::path small = directory_ / "small";
   fs::create_directory(small);
-  if (::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=1m") != 0) GTEST_SKIP() << "mounting a small tmpfs needs root";
+  if (::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=1m") != 0)
+    GTEST_SKIP() << "mounting a small tmpfs needs root";
   catalog_.reset();
   path_ = small / "catalog.db";
   ASSERT_TRUE(Catalog::Create(path_).ok());

@@ -1,4 +1,5 @@
-// What a copy-on-write device promises beyond reading back: sizes, caps, refusals, maps, files that are made late, blocks that are bad.
+// What a copy-on-write device promises beyond reading back: sizes, caps, refusals, maps, files that
+// are made late, blocks that are bad.
 #include "device/cow_device.h"
 
 #include <gtest/gtest.h>
@@ -26,9 +27,12 @@ class CowDeviceTest : public testing::Test {
     if (stack_.is_open()) RunInline(stack_.Close()).IgnoreError();
   }
   CowDevice& device() { return stack_.device(); }
-  absl::Status Write(uint64_t offset, const Bytes& bytes) { return RunInline(device().Write(offset, bytes, {})); }
+  absl::Status Write(uint64_t offset, const Bytes& bytes) {
+    return RunInline(device().Write(offset, bytes, {}));
+  }
   absl::Status Fill(uint64_t block, uint64_t blocks, int value) {
-    return Write(BlockOffsetBytes(block), Bytes(BlockOffsetBytes(blocks), static_cast<std::byte>(value)));
+    return Write(BlockOffsetBytes(block),
+                 Bytes(BlockOffsetBytes(blocks), static_cast<std::byte>(value)));
   }
   absl::StatusOr<Bytes> Read(uint64_t offset, uint64_t length) {
     Bytes bytes(length);
@@ -36,7 +40,9 @@ class CowDeviceTest : public testing::Test {
     if (!status.ok()) return status;
     return bytes;
   }
-  static Bytes Of(uint64_t length, int value) { return Bytes(length, static_cast<std::byte>(value)); }
+  static Bytes Of(uint64_t length, int value) {
+    return Bytes(length, static_cast<std::byte>(value));
+  }
 
   InlineLoop loop_;
   MemoryStorage memory_;
@@ -49,12 +55,16 @@ TEST_F(CowDeviceTest, RefusesWhatLiesBeyondTheEnd) {
   Open();
   Bytes bytes(512);
   EXPECT_OK(RunInline(device().Read(kSizeBytes - 512, bytes)));
-  EXPECT_THAT(RunInline(device().Read(kSizeBytes - 511, bytes)), IsCode(absl::StatusCode::kOutOfRange));
+  EXPECT_THAT(RunInline(device().Read(kSizeBytes - 511, bytes)),
+              IsCode(absl::StatusCode::kOutOfRange));
   EXPECT_THAT(RunInline(device().Read(UINT64_MAX, bytes)), IsCode(absl::StatusCode::kOutOfRange));
   EXPECT_THAT(Write(kSizeBytes, bytes), IsCode(absl::StatusCode::kOutOfRange));
-  EXPECT_THAT(RunInline(device().Discard(0, kSizeBytes + 1, {})), IsCode(absl::StatusCode::kOutOfRange));
-  EXPECT_THAT(RunInline(device().Discard(512, UINT64_MAX, {})), IsCode(absl::StatusCode::kOutOfRange));
-  EXPECT_THAT(RunInline(device().WriteZeroes(1, kSizeBytes, {})), IsCode(absl::StatusCode::kOutOfRange));
+  EXPECT_THAT(RunInline(device().Discard(0, kSizeBytes + 1, {})),
+              IsCode(absl::StatusCode::kOutOfRange));
+  EXPECT_THAT(RunInline(device().Discard(512, UINT64_MAX, {})),
+              IsCode(absl::StatusCode::kOutOfRange));
+  EXPECT_THAT(RunInline(device().WriteZeroes(1, kSizeBytes, {})),
+              IsCode(absl::StatusCode::kOutOfRange));
   EXPECT_THAT(device().Map(1, kSizeBytes, 1), IsCode(absl::StatusCode::kOutOfRange));
   EXPECT_OK(RunInline(device().Discard(0, kSizeBytes, {})));
   EXPECT_OK(RunInline(device().Read(kSizeBytes, std::span<std::byte>())));
@@ -92,8 +102,9 @@ TEST_F(CowDeviceTest, ImagesAreReadOnly) {
   CowDevice image(files, nullptr, nullptr, options);
   EXPECT_TRUE(image.read_only());
   const Bytes bytes(512);
-  for (const absl::Status& status : {RunInline(image.Write(0, bytes, {})), RunInline(image.Discard(0, 4096, {})),
-                                     RunInline(image.WriteZeroes(0, 4096, {}))}) {
+  for (const absl::Status& status :
+       {RunInline(image.Write(0, bytes, {})), RunInline(image.Discard(0, 4096, {})),
+        RunInline(image.WriteZeroes(0, 4096, {}))}) {
     EXPECT_THAT(status, IsCode(absl::StatusCode::kPermissionDenied));
     EXPECT_THAT(status, SaysThat("base:latest"));
   }
@@ -107,13 +118,17 @@ TEST_F(CowDeviceTest, TheCapCountsLiveBlocks) {
   const absl::Status full = Fill(20, 1, 3);
   EXPECT_EQ(StatusErrno(full), ENOSPC);
   EXPECT_THAT(full, SaysThat("cap"));
-  EXPECT_EQ(StatusErrno(Write(BlockOffsetBytes(20) + 5, Of(10, 3))), ENOSPC) << "part of a new block";
+  EXPECT_EQ(StatusErrno(Write(BlockOffsetBytes(20) + 5, Of(10, 3))), ENOSPC)
+      << "part of a new block";
   EXPECT_OK(Write(BlockOffsetBytes(9) + 5, Of(10, 3)));
   EXPECT_OK(RunInline(device().Discard(0, BlockOffsetBytes(2), {})));
-  EXPECT_OK(RunInline(device().WriteZeroes(BlockOffsetBytes(30), BlockOffsetBytes(5), {}))) << "zeros store nothing";
+  EXPECT_OK(RunInline(device().WriteZeroes(BlockOffsetBytes(30), BlockOffsetBytes(5), {})))
+      << "zeros store nothing";
   EXPECT_OK(Fill(20, 2, 3));
   EXPECT_EQ(StatusErrno(Fill(22, 1, 3)), ENOSPC);
-  EXPECT_EQ(StatusErrno(RunInline(device().WriteZeroes(BlockOffsetBytes(40), BlockOffsetBytes(1), {.no_hole = true}))), ENOSPC);
+  EXPECT_EQ(StatusErrno(RunInline(device().WriteZeroes(BlockOffsetBytes(40), BlockOffsetBytes(1),
+                                                       {.no_hole = true}))),
+            ENOSPC);
   device().SetCap(11, 0);
   EXPECT_OK(Fill(22, 1, 3));
   device().SetCap(12, 5);
@@ -127,7 +142,8 @@ TEST_F(CowDeviceTest, NoHoleMeansThatLaterWritesNeedNoSpaceOfTheCap) {
   EXPECT_OK(Fill(0, 4, 1));
 }
 
-// Old kernels' nbd sends zeros as data. They take no space, hide what lies below, and give back what was stored there.
+// Old kernels' nbd sends zeros as data. They take no space, hide what lies below, and give back
+// what was stored there.
 TEST_F(CowDeviceTest, AWriteOfZerosIsAHole) {
   Open(/*cap_blocks=*/20);
   ASSERT_OK(Fill(0, 10, 1));
@@ -149,7 +165,8 @@ TEST_F(CowDeviceTest, AWriteIsCutIntoDataAndLongRunsOfZeros) {
   Open();
   ASSERT_OK(Fill(0, 60, 9));
   Bytes bytes = Of(BlockOffsetBytes(38), 0);
-  for (const uint64_t block : {0, 1, 9, 10, 29, 36}) bytes[BlockOffsetBytes(block) + 4095] = std::byte{3};
+  for (const uint64_t block : {0, 1, 9, 10, 29, 36})
+    bytes[BlockOffsetBytes(block) + 4095] = std::byte{3};
   EXPECT_OK(Write(BlockOffsetBytes(2), bytes));
   EXPECT_EQ(*Read(BlockOffsetBytes(2), bytes.size()), bytes);
   std::vector<std::pair<uint64_t, uint64_t>> holes;
@@ -174,11 +191,12 @@ TEST_F(CowDeviceTest, MapTellsTypesAndDepths) {
     MapExtent::Type type;
     uint32_t depth;
   };
-  const Expected expected[] = {{100, 2 * kBlockBytes - 100, MapExtent::Type::kData, 2},
-                               {2 * kBlockBytes, 4 * kBlockBytes, MapExtent::Type::kData, 1},
-                               {6 * kBlockBytes, 2 * kBlockBytes, MapExtent::Type::kZero, 0},
-                               {8 * kBlockBytes, 2 * kBlockBytes, MapExtent::Type::kZero, 1},
-                               {10 * kBlockBytes, 10 * kBlockBytes + 100, MapExtent::Type::kZero, 0}};
+  const Expected expected[] = {
+      {100, 2 * kBlockBytes - 100, MapExtent::Type::kData, 2},
+      {2 * kBlockBytes, 4 * kBlockBytes, MapExtent::Type::kData, 1},
+      {6 * kBlockBytes, 2 * kBlockBytes, MapExtent::Type::kZero, 0},
+      {8 * kBlockBytes, 2 * kBlockBytes, MapExtent::Type::kZero, 1},
+      {10 * kBlockBytes, 10 * kBlockBytes + 100, MapExtent::Type::kZero, 0}};
   ASSERT_EQ(map->size(), std::size(expected));
   for (size_t i = 0; i < map->size(); ++i) {
     EXPECT_EQ((*map)[i].offset_bytes, expected[i].offset) << i;
@@ -204,7 +222,8 @@ TEST_F(CowDeviceTest, TheLastBlockMayBeAPart) {
   EXPECT_EQ(device().stored_blocks(), 0u);
 }
 
-// A flipped bit is an error that names the device; the rest stays readable; a whole-block write mends it.
+// A flipped bit is an error that names the device; the rest stays readable; a whole-block write
+// mends it.
 TEST_F(CowDeviceTest, ABadBlockIsAnErrorUntilItIsWrittenAnew) {
   Open();
   ASSERT_OK(Fill(0, 8, 1));
@@ -214,7 +233,8 @@ TEST_F(CowDeviceTest, ABadBlockIsAnErrorUntilItIsWrittenAnew) {
   const absl::StatusOr<Bytes> bad = Read(BlockOffsetBytes(2), BlockOffsetBytes(4));
   EXPECT_THAT(bad, IsCode(absl::StatusCode::kDataLoss));
   EXPECT_THAT(bad, SaysThat("device"));
-  EXPECT_THAT(Write(BlockOffsetBytes(3) + 5, Of(5, 2)), IsCode(absl::StatusCode::kDataLoss)) << "part of it needs the rest of it";
+  EXPECT_THAT(Write(BlockOffsetBytes(3) + 5, Of(5, 2)), IsCode(absl::StatusCode::kDataLoss))
+      << "part of it needs the rest of it";
   EXPECT_OK(Read(0, BlockOffsetBytes(3)));
   EXPECT_OK(Read(BlockOffsetBytes(4), BlockOffsetBytes(4)));
   EXPECT_OK(Fill(3, 1, 6));
@@ -240,7 +260,8 @@ TEST_F(CowDeviceTest, AFailedSwitchLeavesTheDeviceAsItWas) {
     auto successor = RunInline(Overlay::Create(loop_, storage_, {Uuid::Random(), {}, kSizeBytes}));
     ASSERT_OK(successor);
     // The seal's write, or the first of the successor.
-    plan_.FailNth(Fault{IoRequest::Op::kWrite, nth == 1 ? "" : (*successor)->file().path(), 1, ENOSPC});
+    plan_.FailNth(
+        Fault{IoRequest::Op::kWrite, nth == 1 ? "" : (*successor)->file().path(), 1, ENOSPC});
     EXPECT_FALSE(RunInline(device().SwitchOverlay(*std::move(successor))).ok());
     plan_.ClearFaults();
     EXPECT_FALSE(device().is_sealing());

@@ -1,5 +1,5 @@
-// The shortest way through the whole core, on every storage: a layer, a chain, a device on it; written, read, discarded, flushed,
-// closed, opened again, sealed into a layer and read through it.
+// The shortest way through the whole core, on every storage: a layer, a chain, a device on it;
+// written, read, discarded, flushed, closed, opened again, sealed into a layer and read through it.
 #include <gtest/gtest.h>
 
 #include <cstring>

@@ -57,7 +57,8 @@ JournalRecord Sample(Type type) {
   return record;
 }
 
-constexpr Type kTypes[] = {Type::kWrite, Type::kZero, Type::kLink, Type::kSeal, Type::kContinue, Type::kMark};
+constexpr Type kTypes[] = {Type::kWrite, Type::kZero,     Type::kLink,
+                           Type::kSeal,  Type::kContinue, Type::kMark};
 
 void ExpectSame(const JournalRecord& a, const JournalRecord& b) {
   EXPECT_EQ(a.type, b.type);
@@ -198,7 +199,9 @@ TEST(JournalRecord, RandomPayloadsWithAGoodCheckNeverCrash) {
   for (int i = 0; i < 50'000; ++i) {
     Bytes bytes;
     EncodeRecord(Sample(kTypes[random() % 6]), kSecret, bytes);
-    for (int j = 0; j < 3; ++j) StoreLittle<uint32_t>(&bytes[40 + random() % ((bytes.size() - 40) / 4) * 4], static_cast<uint32_t>(random() >> random() % 64));
+    for (int j = 0; j < 3; ++j)
+      StoreLittle<uint32_t>(&bytes[40 + random() % ((bytes.size() - 40) / 4) * 4],
+                            static_cast<uint32_t>(random() >> random() % 64));
     size_t length = 0;
     const std::optional<JournalRecord> decoded = DecodeRecord(Resealed(bytes), kSecret, &length);
     if (!decoded) continue;

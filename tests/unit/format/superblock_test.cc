@@ -119,10 +119,12 @@ TEST(Superblock, EveryTornSectorIsSeen) {
 TEST(Superblock, RefusesNewerFormats) {
   Bytes block = Encoded(Sample());
   StoreLittle<uint32_t>(&block[16], 2);
-  EXPECT_THAT(DecodeSuperblock(Resealed(block), "f"), IsCode(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(DecodeSuperblock(Resealed(block), "f"),
+              IsCode(absl::StatusCode::kFailedPrecondition));
   block = Encoded(Sample());
   StoreLittle<uint64_t>(&block[24], 1);
-  EXPECT_THAT(DecodeSuperblock(Resealed(block), "f"), IsCode(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(DecodeSuperblock(Resealed(block), "f"),
+              IsCode(absl::StatusCode::kFailedPrecondition));
   // Bits of the other two classes do no harm.
   block = Encoded(Sample());
   StoreLittle<uint64_t>(&block[32], 0xff);
@@ -160,7 +162,8 @@ TEST(Superblock, RefusesWhatCannotBe) {
   for (const Case& bad : cases) {
     Bytes block = Encoded(Sample());
     StoreLittle<uint64_t>(&block[bad.at], bad.value);
-    EXPECT_THAT(DecodeSuperblock(Resealed(block), "f"), IsCode(absl::StatusCode::kDataLoss)) << bad.what;
+    EXPECT_THAT(DecodeSuperblock(Resealed(block), "f"), IsCode(absl::StatusCode::kDataLoss))
+        << bad.what;
   }
   Bytes nil_id = Encoded(Sample());
   std::fill_n(nil_id.begin() + 48, 16, std::byte{0});
@@ -171,7 +174,8 @@ TEST(Superblock, RandomBytesWithAGoodCheckNeverCrash) {
   std::mt19937_64 random(5);
   for (int i = 0; i < 20'000; ++i) {
     Bytes block = Encoded(Sample());
-    for (int j = 0; j < 4; ++j) StoreLittle<uint64_t>(&block[16 + random() % 60 * 8], random() >> random() % 64);
+    for (int j = 0; j < 4; ++j)
+      StoreLittle<uint64_t>(&block[16 + random() % 60 * 8], random() >> random() % 64);
     const absl::StatusOr<Superblock> decoded = DecodeSuperblock(Resealed(block), "f");
     if (decoded.ok()) {
       EXPECT_LE(decoded->map.blocks * kBlockBytes, decoded->map.entries * 16 + kBlockBytes);
@@ -200,7 +204,8 @@ TEST(ChooseSuperblock, RefusesWhenOneIsGone) {
   Superblock even = Sample();
   even.generation = 8;
   const Bytes zero(kBlockBytes);
-  EXPECT_THAT(ChooseSuperblock(Pair(zero, Encoded(Sample())), "f"), SaysThat("one of the two is gone"));
+  EXPECT_THAT(ChooseSuperblock(Pair(zero, Encoded(Sample())), "f"),
+              SaysThat("one of the two is gone"));
   EXPECT_THAT(ChooseSuperblock(Pair(Encoded(even), zero), "f"), SaysThat("one of the two is gone"));
   EXPECT_THAT(ChooseSuperblock(Pair(zero, zero), "f"), SaysThat("no superblock"));
 }
@@ -209,7 +214,8 @@ TEST(ChooseSuperblock, RefusesTwoOfDifferentFiles) {
   Superblock even = Sample();
   even.generation = 8;
   even.id = Uuid::Random();
-  EXPECT_THAT(ChooseSuperblock(Pair(Encoded(even), Encoded(Sample())), "f"), SaysThat("different files"));
+  EXPECT_THAT(ChooseSuperblock(Pair(Encoded(even), Encoded(Sample())), "f"),
+              SaysThat("different files"));
 }
 
 // A damaged one may have been the newer one: the other would show an old state.
@@ -222,7 +228,8 @@ TEST(ChooseSuperblock, RefusesWhenEitherIsDamaged) {
     bad[at] ^= std::byte{0x10};
     EXPECT_THAT(ChooseSuperblock(bad, "f"), IsCode(absl::StatusCode::kDataLoss)) << at;
   }
-  EXPECT_THAT(ChooseSuperblock(Pair(Encoded(Sample()), Encoded(even)), "f"), SaysThat("wrong place"));
+  EXPECT_THAT(ChooseSuperblock(Pair(Encoded(Sample()), Encoded(even)), "f"),
+              SaysThat("wrong place"));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Layer files: written, read back, rewritten, punched, damaged, and cut short by crashes while their maps are edited.
+// Layer files: written, read back, rewritten, punched, damaged, and cut short by crashes while
+// their maps are edited.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -24,12 +25,15 @@ Bytes Content(std::mt19937_64& random, uint64_t blocks) {
   for (uint64_t i = 0; i < blocks; ++i) {
     if (random() % 5 == 0) continue;  // a zero block
     const auto value = static_cast<std::byte>(1 + random() % 255);
-    std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(i * kBlockBytes + random() % 100), 3000, value);
+    std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(i * kBlockBytes + random() % 100), 3000,
+                value);
   }
   return bytes;
 }
 
-Task<absl::Status> WriteAt(LayerWriter* writer, uint64_t block, const Bytes* bytes) { co_return co_await writer->Write(block, *bytes); }
+Task<absl::Status> WriteAt(LayerWriter* writer, uint64_t block, const Bytes* bytes) {
+  co_return co_await writer->Write(block, *bytes);
+}
 
 // The layer's own view: zeros where it says zero or nothing.
 Task<absl::StatusOr<Bytes>> ReadLayer(Storage* storage, std::string name) {
@@ -40,7 +44,8 @@ Task<absl::StatusOr<Bytes>> ReadLayer(Storage* storage, std::string name) {
   Bytes bytes(kBlocks * kBlockBytes);
   for (const Extent& extent : (*layer)->map.extents.extents()) {
     if (!extent.is_data()) continue;
-    const std::span<std::byte> into = std::span(bytes).subspan(BlockOffsetBytes(extent.start()), BlockOffsetBytes(extent.length()));
+    const std::span<std::byte> into = std::span(bytes).subspan(BlockOffsetBytes(extent.start()),
+                                                               BlockOffsetBytes(extent.length()));
     COWL_CO_RETURN_IF_ERROR(co_await (*file)->Read(extent.physical(), into));
   }
   co_return bytes;
@@ -49,7 +54,8 @@ Task<absl::StatusOr<Bytes>> ReadLayer(Storage* storage, std::string name) {
 class LayerFileTest : public IoRigTest {
  protected:
   void SetUp() override {
-    if (!rig().directory().empty()) std::filesystem::create_directory(rig().directory() + "/layers");
+    if (!rig().directory().empty())
+      std::filesystem::create_directory(rig().directory() + "/layers");
   }
   // Random writes and zeros in random order, some blocks twice.
   absl::StatusOr<LayerSummary> Make(const std::string& name, const Uuid& parent, uint64_t seed) {
@@ -67,11 +73,13 @@ class LayerFileTest : public IoRigTest {
       absl::Status status;
       if (random() % 6 == 0) {
         status = Run((*writer)->Zero(block, block + blocks));
-        std::fill_n(model_.begin() + static_cast<ptrdiff_t>(block * kBlockBytes), blocks * kBlockBytes, std::byte{0});
+        std::fill_n(model_.begin() + static_cast<ptrdiff_t>(block * kBlockBytes),
+                    blocks * kBlockBytes, std::byte{0});
       } else {
         const Bytes bytes = Content(random, blocks);
         status = Run(WriteAt(writer->get(), block, &bytes));
-        std::copy(bytes.begin(), bytes.end(), model_.begin() + static_cast<ptrdiff_t>(block * kBlockBytes));
+        std::copy(bytes.begin(), bytes.end(),
+                  model_.begin() + static_cast<ptrdiff_t>(block * kBlockBytes));
       }
       if (!status.ok()) return status;
     }
@@ -108,13 +116,16 @@ TEST_P(LayerFileTest, ReadsBackWhatWasWritten) {
 
 TEST_P(LayerFileTest, RefusesWhatIsOutOfRange) {
   LayerWriterOptions options;
-  EXPECT_THAT(LayerWriter::Create(storage(), "layers/x", options), IsCode(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(LayerWriter::Create(storage(), "layers/x", options),
+              IsCode(absl::StatusCode::kInvalidArgument));
   options.size_bytes = 1000;
-  EXPECT_THAT(LayerWriter::Create(storage(), "layers/x", options), IsCode(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(LayerWriter::Create(storage(), "layers/x", options),
+              IsCode(absl::StatusCode::kInvalidArgument));
   options.size_bytes = 3 * kBlockBytes + 512;
   auto writer = LayerWriter::Create(storage(), "layers/x", options);
   ASSERT_OK(writer);
-  EXPECT_THAT(LayerWriter::Create(storage(), "layers/x", options), IsCode(absl::StatusCode::kAlreadyExists));
+  EXPECT_THAT(LayerWriter::Create(storage(), "layers/x", options),
+              IsCode(absl::StatusCode::kAlreadyExists));
   const Bytes block(kBlockBytes, std::byte{1});
   EXPECT_OK(Run((*writer)->Write(3, block)));
   EXPECT_THAT(Run((*writer)->Write(4, block)), IsCode(absl::StatusCode::kOutOfRange));
@@ -157,7 +168,8 @@ TEST_P(LayerFileTest, PunchingFreesTheDeadAndKeepsTheLive) {
     if (index++ % 2 == 0) continue;
     builder.Add({extent.start(), extent.length(), Segment::Kind::kData, 0, extent.physical()});
     live.emplace_back(extent.physical(), extent.physical() + extent.length());
-    std::copy_n(model_.begin() + static_cast<ptrdiff_t>(BlockOffsetBytes(extent.start())), BlockOffsetBytes(extent.length()),
+    std::copy_n(model_.begin() + static_cast<ptrdiff_t>(BlockOffsetBytes(extent.start())),
+                BlockOffsetBytes(extent.length()),
                 expected.begin() + static_cast<ptrdiff_t>(BlockOffsetBytes(extent.start())));
   }
   FileMap map{builder.Build(), (*layer)->map.files};
@@ -215,14 +227,16 @@ TEST(RewriteMap, ACrashLeavesTheOldMapOrTheNew) {
   int old_seen = 0;
   int new_seen = 0;
   for (size_t position = 0; position <= recording.position(); ++position) {
-    for (const CrashMode mode : {CrashMode::kDropUnsynced, CrashMode::kKeepAll, CrashMode::kTorn, CrashMode::kPrefix, CrashMode::kRandom}) {
+    for (const CrashMode mode : {CrashMode::kDropUnsynced, CrashMode::kKeepAll, CrashMode::kTorn,
+                                 CrashMode::kPrefix, CrashMode::kRandom}) {
       for (uint64_t seed = 0; seed < 6; ++seed) {
         MemoryStorage state = simulator.Build(position, mode, seed);
         const auto found = RunInline(LoadLayerMap(state, made.name));
         ASSERT_OK(found) << simulator.Describe(position);
         const auto extents = (*found)->map.extents.extents();
         const auto equals = [&](const FileMap& map) {
-          return std::ranges::equal(extents, map.extents.extents()) && (*found)->map.files == map.files;
+          return std::ranges::equal(extents, map.extents.extents()) &&
+                 (*found)->map.files == map.files;
         };
         const bool is_old = equals((*old)->map);
         const bool is_new = equals(edited) && (*found)->superblock.parent == parent;

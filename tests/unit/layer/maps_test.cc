@@ -47,7 +47,8 @@ Cells Visited(const Map& map, uint64_t begin, uint64_t end) {
 
 Cells Part(const Cells& cells, uint64_t begin, uint64_t end) {
   Cells part(kBlocks);
-  std::copy(cells.begin() + static_cast<ptrdiff_t>(begin), cells.begin() + static_cast<ptrdiff_t>(end),
+  std::copy(cells.begin() + static_cast<ptrdiff_t>(begin),
+            cells.begin() + static_cast<ptrdiff_t>(end),
             part.begin() + static_cast<ptrdiff_t>(begin));
   return part;
 }
@@ -59,7 +60,8 @@ Segment RandomSegment(std::mt19937_64& random, uint32_t sources) {
   segment.kind = random() % 3 == 0 ? Segment::Kind::kZero : Segment::Kind::kData;
   segment.source = static_cast<uint32_t>(random() % sources);
   // Often in line with what other segments say, so that neighbours join.
-  if (segment.kind == Segment::Kind::kData) segment.physical = 10'000 + segment.start + random() % 2 * 1000;
+  if (segment.kind == Segment::Kind::kData)
+    segment.physical = 10'000 + segment.start + random() % 2 * 1000;
   return segment;
 }
 
@@ -147,9 +149,11 @@ TEST(ExtentArray, MergesAsTheCellsDo) {
       const bool from_upper = upper_cells[i].kind != Segment::Kind::kAbsent;
       expected[i] = from_upper ? upper_cells[i] : lower_cells[i];
       if (expected[i].kind == Segment::Kind::kAbsent) continue;
-      expected[i].source = from_upper ? upper_sources[expected[i].source] : lower_sources[expected[i].source];
+      expected[i].source =
+          from_upper ? upper_sources[expected[i].source] : lower_sources[expected[i].source];
     }
-    const ExtentArray merged = MergeExtents(upper.extents(), upper_sources, lower.extents(), lower_sources);
+    const ExtentArray merged =
+        MergeExtents(upper.extents(), upper_sources, lower.extents(), lower_sources);
     ExpectJoined(merged);
     ASSERT_EQ(Visited(merged, 0, kBlocks), expected);
   }
@@ -180,15 +184,21 @@ TEST(ExtentArray, CutsWhatIsTooLongForOneExtent) {
 }
 
 TEST(ExtentArray, RefusesDamagedMaps) {
-  const auto from = [](std::vector<Extent> extents) { return ExtentArray::FromDisk(std::move(extents), 2, "layers/f"); };
+  const auto from = [](std::vector<Extent> extents) {
+    return ExtentArray::FromDisk(std::move(extents), 2, "layers/f");
+  };
   EXPECT_OK(from({Extent::Data(0, 5, 0, 2), Extent::Zero(5, 5, 1)}));
-  EXPECT_THAT(from({Extent::Data(0, 5, 0, 2), Extent::Zero(4, 5, 1)}), IsCode(absl::StatusCode::kDataLoss)) << "overlap";
-  EXPECT_THAT(from({Extent::Data(9, 5, 0, 2), Extent::Zero(4, 5, 1)}), SaysThat("layers/f")) << "order";
+  EXPECT_THAT(from({Extent::Data(0, 5, 0, 2), Extent::Zero(4, 5, 1)}),
+              IsCode(absl::StatusCode::kDataLoss))
+      << "overlap";
+  EXPECT_THAT(from({Extent::Data(9, 5, 0, 2), Extent::Zero(4, 5, 1)}), SaysThat("layers/f"))
+      << "order";
   EXPECT_FALSE(from({Extent::Data(0, 5, 2, 2)}).ok()) << "a source that is not there";
   EXPECT_FALSE(from({Extent()}).ok());
 }
 
-std::shared_ptr<const LayerMap> MakeLayer(const Uuid& id, std::vector<Uuid> others, ExtentArray extents) {
+std::shared_ptr<const LayerMap> MakeLayer(const Uuid& id, std::vector<Uuid> others,
+                                          ExtentArray extents) {
   LayerMap layer;
   layer.superblock.id = id;
   layer.map.files = {id};
@@ -228,7 +238,8 @@ class ChainTest : public testing::Test {
       const Cell& cell = cells_[layer][b];
       if (cell.kind == Segment::Kind::kAbsent) continue;
       const bool is_data = cell.kind == Segment::Kind::kData;
-      places[b] = {cell.kind, is_data ? layers_[layer]->map.files[cell.source] : Uuid{}, layers_[layer]->superblock.id, cell.physical};
+      places[b] = {cell.kind, is_data ? layers_[layer]->map.files[cell.source] : Uuid{},
+                   layers_[layer]->superblock.id, cell.physical};
     }
     return places;
   }
@@ -257,8 +268,9 @@ TEST_F(ChainTest, ReadsAsTheTopmostLayerSays) {
       const ChainMap::Source source = (*chain)->sources[extent.source()];
       for (uint64_t i = 0; i < extent.length(); ++i) {
         const auto kind = extent.is_data() ? Segment::Kind::kData : Segment::Kind::kZero;
-        found[extent.start() + i] = {kind, extent.is_data() ? (*chain)->files[source.file_index] : Uuid{},
-                                     (*chain)->layers[source.layer_index], extent.is_data() ? extent.physical() + i : 0};
+        found[extent.start() + i] = {
+            kind, extent.is_data() ? (*chain)->files[source.file_index] : Uuid{},
+            (*chain)->layers[source.layer_index], extent.is_data() ? extent.physical() + i : 0};
       }
     }
     ASSERT_EQ(found, places_) << depth;
@@ -270,7 +282,9 @@ std::vector<Place> PlacesIn(const FileMap& map) {
   for (const Extent& extent : map.extents.extents()) {
     for (uint64_t i = 0; i < extent.length(); ++i) {
       const auto kind = extent.is_data() ? Segment::Kind::kData : Segment::Kind::kZero;
-      places[extent.start() + i] = {kind, extent.is_data() ? map.files[extent.source()] : Uuid{}, {},
+      places[extent.start() + i] = {kind,
+                                    extent.is_data() ? map.files[extent.source()] : Uuid{},
+                                    {},
                                     extent.is_data() ? extent.physical() + i : 0};
     }
   }
@@ -314,7 +328,8 @@ TEST_F(ChainTest, MergedAndCollapsedMapsReadTheSame) {
 
 TEST(BlockRanges, NormalizedSortsAndJoins) {
   EXPECT_EQ(Normalized({}), BlockRanges{});
-  EXPECT_EQ(Normalized({{5, 7}, {1, 2}, {2, 3}, {6, 9}, {4, 4}, {20, 21}}), (BlockRanges{{1, 3}, {5, 9}, {20, 21}}));
+  EXPECT_EQ(Normalized({{5, 7}, {1, 2}, {2, 3}, {6, 9}, {4, 4}, {20, 21}}),
+            (BlockRanges{{1, 3}, {5, 9}, {20, 21}}));
 }
 
 }  // namespace

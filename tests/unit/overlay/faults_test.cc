@@ -45,7 +45,8 @@ class FaultsTest : public testing::Test {
     for (const auto& [block, expected] : model_) {
       Segment segment;
       overlay_->VisitRange(block, block + 1, [&](const Segment& piece) { segment = piece; });
-      ASSERT_EQ(segment.kind, expected.empty() ? Segment::Kind::kZero : Segment::Kind::kData) << block;
+      ASSERT_EQ(segment.kind, expected.empty() ? Segment::Kind::kZero : Segment::Kind::kData)
+          << block;
       if (expected.empty()) continue;
       Bytes found(kBlockBytes);
       ASSERT_OK(RunInline(overlay_->ReadSlots(segment.physical, found)));
@@ -206,9 +207,11 @@ TEST_F(FaultsTest, AFailedJournalWriteTurnsItReadOnly) {
   Check();
 }
 
-// A hole in the middle of every kind of failure: each request from the first to the last fails once.
+// A hole in the middle of every kind of failure: each request from the first to the last fails
+// once.
 TEST_F(FaultsTest, EveryRequestMayFail) {
-  constexpr IoRequest::Op kOps[] = {IoRequest::Op::kWrite, IoRequest::Op::kSync, IoRequest::Op::kAllocate, IoRequest::Op::kPunchHole,
+  constexpr IoRequest::Op kOps[] = {IoRequest::Op::kWrite, IoRequest::Op::kSync,
+                                    IoRequest::Op::kAllocate, IoRequest::Op::kPunchHole,
                                     IoRequest::Op::kRead};
   for (const IoRequest::Op op : kOps) {
     for (uint64_t nth = 1; nth < 40; ++nth) {
@@ -221,7 +224,8 @@ TEST_F(FaultsTest, EveryRequestMayFail) {
       }
       RunInline(overlay_->Close()).IgnoreError();
       plan_.ClearFaults();
-      // A request that failed may have happened or not; so this looks only at whether the file opens and reads.
+      // A request that failed may have happened or not; so this looks only at whether the file
+      // opens and reads.
       Reopen(false);
       overlay_->VisitRange(0, 64, [&](const Segment& piece) {
         if (piece.kind != Segment::Kind::kData) return;
@@ -256,8 +260,10 @@ TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
   overlay_.reset();
   const Uuid other = Uuid::Random();
   ASSERT_OK(memory_.Rename(DataFileName(id_), DataFileName(other)));
-  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, other, OpenMode::kRead, false)), IsCode(absl::StatusCode::kDataLoss));
-  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kRead, false)), IsCode(absl::StatusCode::kNotFound));
+  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, other, OpenMode::kRead, false)),
+              IsCode(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kRead, false)),
+              IsCode(absl::StatusCode::kNotFound));
 }
 
 }  // namespace

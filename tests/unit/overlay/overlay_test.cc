@@ -1,4 +1,5 @@
-// One overlay: written, read, opened again with and without having been closed, on memory and on real files.
+// One overlay: written, read, opened again with and without having been closed, on memory and on
+// real files.
 #include "overlay/overlay.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +28,8 @@ Task<absl::Status> Destroy(std::unique_ptr<Overlay> overlay, bool close) {
   co_return status;
 }
 
-// Reads one block by the map, zeros where the overlay has nothing. `found` tells what the overlay has.
+// Reads one block by the map, zeros where the overlay has nothing. `found` tells what the overlay
+// has.
 Task<absl::Status> ReadBlock(Overlay* overlay, uint64_t block, Bytes* into, Segment::Kind* found) {
   const uint64_t ticket = overlay->EnterRead();
   Segment segment;
@@ -35,7 +37,8 @@ Task<absl::Status> ReadBlock(Overlay* overlay, uint64_t block, Bytes* into, Segm
   *found = segment.kind;
   into->assign(kBlockBytes, std::byte{0});
   absl::Status status;
-  if (segment.kind == Segment::Kind::kData) status = co_await overlay->ReadSlots(segment.physical, *into);
+  if (segment.kind == Segment::Kind::kData)
+    status = co_await overlay->ReadSlots(segment.physical, *into);
   overlay->LeaveRead(ticket);
   co_return status;
 }
@@ -43,7 +46,8 @@ Task<absl::Status> ReadBlock(Overlay* overlay, uint64_t block, Bytes* into, Segm
 class OverlayTest : public IoRigTest {
  protected:
   void SetUp() override {
-    if (!rig().directory().empty()) std::filesystem::create_directory(rig().directory() + "/layers");
+    if (!rig().directory().empty())
+      std::filesystem::create_directory(rig().directory() + "/layers");
     auto made = Run(Overlay::Create(rig().loop(), storage(), {id_, {}, kGiB}));
     ASSERT_OK(made);
     overlay_ = *std::move(made);
@@ -168,7 +172,8 @@ TEST_P(OverlayTest, BecomesALayer) {
   EXPECT_EQ((*layer)->superblock.stored_blocks, 4u);
   EXPECT_EQ((*layer)->superblock.created_by, "test");
   EXPECT_EQ((*layer)->map.extents.DataBlocks(), 4u);
-  EXPECT_THAT(Run(Overlay::Open(rig().loop(), storage(), id_, OpenMode::kRead, false)), IsCode(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(Run(Overlay::Open(rig().loop(), storage(), id_, OpenMode::kRead, false)),
+              IsCode(absl::StatusCode::kDataLoss));
 }
 
 TEST_P(OverlayTest, OpeningForReadingWritesNothing) {
@@ -179,7 +184,9 @@ TEST_P(OverlayTest, OpeningForReadingWritesNothing) {
     auto file = storage().Open(name, OpenMode::kRead);
     Bytes bytes(*(*file)->SizeBytes());
     struct Body {
-      static Task<absl::Status> ReadIt(File* from, Bytes* into) { co_return co_await from->Read(0, *into); }
+      static Task<absl::Status> ReadIt(File* from, Bytes* into) {
+        co_return co_await from->Read(0, *into);
+      }
     };
     EXPECT_OK(Run(Body::ReadIt(file->get(), &bytes)));
     return bytes;
@@ -205,10 +212,12 @@ TEST(OverlayMap, AgreesWithAnArray) {
       record.blocks = 1 + random() % 10;
       std::vector<SlotRun> replaced;
       uint64_t expected_replaced = 0;
-      for (uint64_t i = 0; i < record.blocks; ++i) expected_replaced += cells[record.start + i].kind == Segment::Kind::kData;
+      for (uint64_t i = 0; i < record.blocks; ++i)
+        expected_replaced += cells[record.start + i].kind == Segment::Kind::kData;
       if (random() % 3 == 0) {
         record.type = JournalRecord::Type::kZero;
-        for (uint64_t i = 0; i < record.blocks; ++i) cells[record.start + i] = {0, 1, Segment::Kind::kZero};
+        for (uint64_t i = 0; i < record.blocks; ++i)
+          cells[record.start + i] = {0, 1, Segment::Kind::kZero};
       } else {
         record.type = JournalRecord::Type::kWrite;
         record.runs = {{next_slot, record.blocks}};
@@ -222,10 +231,12 @@ TEST(OverlayMap, AgreesWithAnArray) {
       uint64_t count = 0;
       for (const SlotRun& run : replaced) count += run.blocks;
       ASSERT_EQ(count, expected_replaced);
-      for (size_t i = 0; i < record.sums.size(); ++i) ASSERT_EQ(map.RecentSum(record.runs[0].physical + i), record.sums[i]);
+      for (size_t i = 0; i < record.sums.size(); ++i)
+        ASSERT_EQ(map.RecentSum(record.runs[0].physical + i), record.sums[i]);
       if (random() % 12 == 0) {
         const auto frozen = map.Freeze();
-        if (random() % 2 == 0) map.Install(std::make_shared<const ExtentArray>(MergeRanges(frozen->runs, *map.base())));
+        if (random() % 2 == 0)
+          map.Install(std::make_shared<const ExtentArray>(MergeRanges(frozen->runs, *map.base())));
       }
       uint64_t stored = 0;
       map.VisitRange(0, 300, [&](const Segment& piece) {

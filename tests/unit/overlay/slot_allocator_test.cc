@@ -25,7 +25,9 @@ TEST(BlockSet, AgreesWithASetOfBlocks) {
     const SlotRun run{random() % 200, 1 + random() % 12};
     std::vector<SlotRun> members;
     std::vector<SlotRun> others;
-    set.Split(run, [&](const SlotRun& piece, bool is_member) { (is_member ? members : others).push_back(piece); });
+    set.Split(run, [&](const SlotRun& piece, bool is_member) {
+      (is_member ? members : others).push_back(piece);
+    });
     uint64_t covered = 0;
     for (const SlotRun& piece : members) {
       for (uint64_t i = 0; i < piece.blocks; ++i) ASSERT_TRUE(model.contains(piece.physical + i));
@@ -48,7 +50,8 @@ TEST(BlockSet, AgreesWithASetOfBlocks) {
       }
     }
     if (random() % 8 == 0) {
-      const SlotRun taken = random() % 2 == 0 ? set.TakeFrom(random() % 200, 1 + random() % 5) : set.TakeContiguous(1 + random() % 5);
+      const SlotRun taken = random() % 2 == 0 ? set.TakeFrom(random() % 200, 1 + random() % 5)
+                                              : set.TakeContiguous(1 + random() % 5);
       for (uint64_t i = 0; i < taken.blocks; ++i) ASSERT_EQ(model.erase(taken.physical + i), 1u);
     }
     ASSERT_EQ(set.blocks(), model.size());
@@ -120,15 +123,18 @@ class AllocatorModel {
   uint64_t tail_now() const { return allocator_.tail(); }
 
   void Take(std::mt19937_64& random) {
-    const SlotRun run = random() % 4 == 0 ? allocator_.TakeContiguous(1 + random() % 6) : allocator_.Take(1 + random() % 6);
+    const SlotRun run = random() % 4 == 0 ? allocator_.TakeContiguous(1 + random() % 6)
+                                          : allocator_.Take(1 + random() % 6);
     ASSERT_GE(run.blocks, 1u);
     for (uint64_t i = 0; i < run.blocks; ++i) {
       const uint64_t slot = run.physical + i;
       ASSERT_GE(slot, first_);
       ASSERT_FALSE(live_.contains(slot)) << "taken twice";
       if (const auto given = given_.find(slot); given != given_.end()) {
-        ASSERT_LE(given->second.needs_sync, syncs_ended_) << "a slot that the last durable point needs";
-        for (const uint64_t read : given->second.reads) ASSERT_FALSE(reads_.contains(read)) << "a slot that is being read";
+        ASSERT_LE(given->second.needs_sync, syncs_ended_)
+            << "a slot that the last durable point needs";
+        for (const uint64_t read : given->second.reads)
+          ASSERT_FALSE(reads_.contains(read)) << "a slot that is being read";
         given_.erase(given);
       }
       live_[slot] = {syncs_begun_};
@@ -138,7 +144,10 @@ class AllocatorModel {
     if (live_.empty()) return {};
     auto it = live_.lower_bound(random() % (live_.rbegin()->first + 1));
     SlotRun run{it->first, 1};
-    for (++it; it != live_.end() && it->first == run.physical + run.blocks && run.blocks < 1 + random() % 6; ++it) ++run.blocks;
+    for (++it; it != live_.end() && it->first == run.physical + run.blocks &&
+               run.blocks < 1 + random() % 6;
+         ++it)
+      ++run.blocks;
     return run;
   }
   void Retire(std::mt19937_64& random) {

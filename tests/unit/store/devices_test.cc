@@ -54,13 +54,14 @@ TEST_F(DevicesTest, NamesAreMadeWhereNoneIsGiven) {
 TEST_F(DevicesTest, BadArgumentsAreRefusedAndChangeNothing) {
   Import("base", "abcd");
   const auto code = absl::StatusCode::kInvalidArgument;
-  EXPECT_THAT(store().Create("base", "", {.size_bytes = 2 * kBlockBytes}), SaysThat("cannot be smaller"));
+  EXPECT_THAT(store().Create("base", "", {.size_bytes = 2 * kBlockBytes}),
+              SaysThat("cannot be smaller"));
   EXPECT_THAT(store().Create("base", "", {.size_bytes = 65 * kTiB}), IsCode(code));
   EXPECT_THAT(store().Create("base", "", {.size_bytes = 4 * kBlockBytes + 1}), IsCode(code));
   EXPECT_THAT(store().CreateEmpty("x", {.size_bytes = 0}), IsCode(code));
   EXPECT_THAT(store().CreateVolume("x", 0), IsCode(code));
-  for (const std::string& name : {std::string("."), std::string(".."), std::string("a/b"), std::string("a\nb"), std::string("A"),
-                                  std::string(10000, 'a')}) {
+  for (const std::string& name : {std::string("."), std::string(".."), std::string("a/b"),
+                                  std::string("a\nb"), std::string("A"), std::string(10000, 'a')}) {
     EXPECT_THAT(store().Create("base", name, {}), IsCode(code));
     EXPECT_THAT(store().CreateEmpty(name, {.size_bytes = kMiB}), IsCode(code));
     EXPECT_THAT(store().CreateVolume(name, kMiB), IsCode(code));
@@ -144,8 +145,8 @@ TEST_F(DevicesTest, WhatIsInUseIsRefusedNamingTheClient) {
   ASSERT_OK(store().Create("base", "web", {}));
   Client client = Connect("web");
   for (const absl::Status& status :
-       {store().RemoveDevice("web", false), store().Reset("web", false), store().Commit("web", "new", false).status(),
-        store().Rename("web", "other", false)}) {
+       {store().RemoveDevice("web", false), store().Reset("web", false),
+        store().Commit("web", "new", false).status(), store().Rename("web", "other", false)}) {
     EXPECT_THAT(status, IsCode(absl::StatusCode::kFailedPrecondition));
     EXPECT_THAT(status, SaysThat("test client"));
   }
@@ -160,12 +161,14 @@ TEST_F(DevicesTest, ForceDisconnectsFirst) {
   Import("base", "abcd");
   ASSERT_OK(store().Create("base", "web", {}));
   for (const bool remove : {false, true}) {
-    auto held = std::make_shared<std::shared_ptr<OpenExport>>(*store().exports().Open("web", "stubborn"));
+    auto held =
+        std::make_shared<std::shared_ptr<OpenExport>>(*store().exports().Open("web", "stubborn"));
     (*held)->SetDisconnect([held] { held->reset(); });
     ASSERT_OK(remove ? store().RemoveDevice("web", true) : store().Reset("web", true));
     EXPECT_EQ(*held, nullptr);
   }
-  auto held = std::make_shared<std::shared_ptr<OpenExport>>(*store().exports().Open("base", "stubborn"));
+  auto held =
+      std::make_shared<std::shared_ptr<OpenExport>>(*store().exports().Open("base", "stubborn"));
   (*held)->SetDisconnect([held] { held->reset(); });
   ASSERT_OK(store().RemoveImage("base", true));
   EXPECT_THAT(Files("layers"), IsEmpty());

@@ -1,4 +1,5 @@
-// A full disk: every verb says so or works, nothing is lost, space can always be freed, and writing goes on once there is room.
+// A full disk: every verb says so or works, nothing is lost, space can always be freed, and writing
+// goes on once there is room.
 #include <sys/mount.h>
 
 #include <fstream>
@@ -36,8 +37,10 @@ class FullDiskTest : public ::testing::Test {
   void ExpectClean() {
     const auto report = store_->Check("", true, false, nullptr);
     ASSERT_OK(report);
-    for (const Finding& finding : report->errors) ADD_FAILURE() << finding.path << ": " << finding.message;
-    for (const Finding& finding : report->leaks) ADD_FAILURE() << finding.path << ": " << finding.message;
+    for (const Finding& finding : report->errors)
+      ADD_FAILURE() << finding.path << ": " << finding.message;
+    for (const Finding& finding : report->leaks)
+      ADD_FAILURE() << finding.path << ": " << finding.message;
   }
   // Takes all the room there is.
   void FillDisk() {
@@ -101,7 +104,8 @@ TEST_F(FullDiskTest, EveryVerbFailsCleanlyOrWorksAndRemovingFreesSpace) {
   store_->Clone("web", "copy").IgnoreError();
   store_->CreateEmpty("more", {.size_bytes = kMiB}).IgnoreError();
   store_->Flatten("two", "flat", false, nullptr).IgnoreError();
-  EXPECT_THAT(store_->CreateVolume("volume", 16 * kMiB), IsCode(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(store_->CreateVolume("volume", 16 * kMiB),
+              IsCode(absl::StatusCode::kResourceExhausted));
   ExpectClean();
   for (uint64_t block : {0, 9}) EXPECT_EQ(Connect("web").At(block), 'y');
   EXPECT_EQ(Connect("web").At(10), 'x');
@@ -109,7 +113,8 @@ TEST_F(FullDiskTest, EveryVerbFailsCleanlyOrWorksAndRemovingFreesSpace) {
   Open();
   EXPECT_EQ(Connect("web").At(0), 'y');
   const std::vector<ImageInfo> images = *store_->Images();
-  for (const ImageInfo& image : images) EXPECT_OK(store_->RemoveImage(image.name + ":" + image.tag, false));
+  for (const ImageInfo& image : images)
+    EXPECT_OK(store_->RemoveImage(image.name + ":" + image.tag, false));
   const std::vector<DeviceInfo> devices = *store_->Devices();
   for (const DeviceInfo& device : devices) EXPECT_OK(store_->RemoveDevice(device.name, false));
   EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/layers"));

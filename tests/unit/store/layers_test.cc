@@ -1,4 +1,5 @@
-// Snapshots, commits, clones, flattening, freezing, and what becomes of layers that lose their names; with restarts in between.
+// Snapshots, commits, clones, flattening, freezing, and what becomes of layers that lose their
+// names; with restarts in between.
 #include <atomic>
 #include <random>
 #include <thread>
@@ -293,7 +294,9 @@ TEST_F(LayersTest, FlattenedIsOneLayerThatReadsTheSame) {
   Open();
   EXPECT_EQ(Content("flat"), "aXXd");
   ExpectClean();
-  EXPECT_THAT(store().Flatten("flat", "again", false, [](uint64_t, uint64_t) { return false; }).status(), IsOk());
+  EXPECT_THAT(
+      store().Flatten("flat", "again", false, [](uint64_t, uint64_t) { return false; }).status(),
+      IsOk());
   ASSERT_OK(store().Create("flat", "web", {}));
   ASSERT_OK(Connect("web").Fill(0, 1, 'Q'));
   ASSERT_OK(store().Commit("web", "deep", false));
@@ -361,7 +364,8 @@ TEST_F(LayersTest, MapSaysWhereEveryExtentComesFrom) {
   const auto map = store().Map("web");
   ASSERT_OK(map);
   ASSERT_THAT(*map, SizeIs(5));
-  const auto expect = [&](size_t i, uint64_t block, uint64_t blocks, bool zero, uint32_t depth, const std::string& layer) {
+  const auto expect = [&](size_t i, uint64_t block, uint64_t blocks, bool zero, uint32_t depth,
+                          const std::string& layer) {
     EXPECT_EQ((*map)[i].offset_bytes, block * kBlockBytes) << i;
     EXPECT_EQ((*map)[i].length_bytes, blocks * kBlockBytes) << i;
     EXPECT_EQ((*map)[i].zero, zero) << i;
@@ -425,8 +429,9 @@ TEST_F(LayersTest, AVolumeBypassesCopyOnWrite) {
   ASSERT_OK(store().Resize("db", 2 * kBlockBytes, true));
   EXPECT_EQ(Content("db"), "00");
   for (const absl::Status& status :
-       {store().Reset("db", false), store().Snapshot("db", "x", false).status(), store().Commit("db", "x", false).status(),
-        store().Clone("db", "x").status(), store().Diff("db", "").status(), store().Map("db").status()}) {
+       {store().Reset("db", false), store().Snapshot("db", "x", false).status(),
+        store().Commit("db", "x", false).status(), store().Clone("db", "x").status(),
+        store().Diff("db", "").status(), store().Map("db").status()}) {
     EXPECT_THAT(status, IsCode(absl::StatusCode::kFailedPrecondition));
     EXPECT_THAT(status, SaysThat("volume"));
   }

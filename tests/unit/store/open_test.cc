@@ -1,6 +1,7 @@
-// Making and opening stores: what is refused, who else has it, what a crash left, reading without writing.
-#include <sys/file.h>
+// Making and opening stores: what is refused, who else has it, what a crash left, reading without
+// writing.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -72,7 +73,8 @@ TEST_F(OpenTest, TwoMayReadAtOnceAndNothingIsWritten) {
   ASSERT_OK(Connect("web").Fill(0, 1, 'x'));
   store_.reset();
   std::vector<std::pair<std::string, fs::file_time_type>> before;
-  for (const auto& entry : fs::recursive_directory_iterator(directory_)) before.emplace_back(entry.path(), entry.last_write_time());
+  for (const auto& entry : fs::recursive_directory_iterator(directory_))
+    before.emplace_back(entry.path(), entry.last_write_time());
   StoreOptions options;
   options.read_only = true;
   {
@@ -91,14 +93,16 @@ TEST_F(OpenTest, TwoMayReadAtOnceAndNothingIsWritten) {
     EXPECT_THAT((*first)->exports().Open("web", "me"), SaysThat("reading only"));
   }
   std::vector<std::pair<std::string, fs::file_time_type>> after;
-  for (const auto& entry : fs::recursive_directory_iterator(directory_)) after.emplace_back(entry.path(), entry.last_write_time());
+  for (const auto& entry : fs::recursive_directory_iterator(directory_))
+    after.emplace_back(entry.path(), entry.last_write_time());
   EXPECT_EQ(before, after);
 }
 
 TEST_F(OpenTest, FilesThatNoRowNamesGoAtTheNextOpening) {
   store_.reset();
   std::ofstream(directory_ + "/layers/" + Uuid::Random().ToString() + ".cowl") << "half a layer";
-  std::ofstream(directory_ + "/volumes/gone-" + Uuid::Random().ToString() + ".raw") << "half a volume";
+  std::ofstream(directory_ + "/volumes/gone-" + Uuid::Random().ToString() + ".raw")
+      << "half a volume";
   Open();
   EXPECT_THAT(Files("layers"), IsEmpty());
   EXPECT_THAT(Files("volumes"), IsEmpty());
@@ -109,9 +113,11 @@ TEST_F(OpenTest, ACleanStoreLeavesNothingOpenBehind) {
   ASSERT_OK(Connect("web").Fill(0, 4, 'x'));
   store_.reset();
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(directory_)) names.push_back(entry.path().filename());
+  for (const auto& entry : fs::directory_iterator(directory_))
+    names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
-  EXPECT_THAT(names, ElementsAre("attach", "catalog.db", "layers", "lock", "reserve", "staging", "volumes"));
+  EXPECT_THAT(names, ElementsAre("attach", "catalog.db", "layers", "lock", "reserve", "staging",
+                                 "volumes"));
 }
 
 TEST_F(OpenTest, AMovedStoreOpensElsewhere) {
@@ -145,7 +151,9 @@ TEST_F(OpenTest, BothBackEndsWork) {
 
 TEST_F(OpenTest, ADamagedCatalogIsOneClearError) {
   store_.reset();
-  std::fstream(directory_ + "/catalog.db", std::ios::in | std::ios::out | std::ios::binary).seekp(4200).write("garbage garbage", 15);
+  std::fstream(directory_ + "/catalog.db", std::ios::in | std::ios::out | std::ios::binary)
+      .seekp(4200)
+      .write("garbage garbage", 15);
   fs::resize_file(directory_ + "/catalog.db", 9000);
   const auto opened = Store::Open(directory_, {});
   EXPECT_THAT(opened, IsCode(absl::StatusCode::kDataLoss));

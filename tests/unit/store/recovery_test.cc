@@ -1,5 +1,5 @@
-// What a crash leaves: devices whose overlay was being sealed, at every step of it; processes that were killed in the middle of
-// everything; layers that were half merged.
+// What a crash leaves: devices whose overlay was being sealed, at every step of it; processes that
+// were killed in the middle of everything; layers that were half merged.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -91,8 +91,10 @@ Task<absl::Status> SealByHand(Loop& loop, Storage& storage, Uuid id, Uuid parent
   co_return co_await (*overlay)->SealToLayer(4 * kBlockBytes, parent, "by hand");
 }
 
-// Switches to a successor as a snapshot does, writes a block to it where asked, and stops there, as a killed process would.
-Task<absl::Status> SwitchByHand(Loop& loop, Storage& storage, Uuid id, Uuid successor_id, bool write) {
+// Switches to a successor as a snapshot does, writes a block to it where asked, and stops there, as
+// a killed process would.
+Task<absl::Status> SwitchByHand(Loop& loop, Storage& storage, Uuid id, Uuid successor_id,
+                                bool write) {
   OverlayOr overlay = co_await Overlay::Open(loop, storage, id, OpenMode::kReadWrite, false);
   if (!overlay.ok()) co_return overlay.status();
   COWL_CO_RETURN_IF_ERROR(co_await (*overlay)->PrepareToAppend());
@@ -103,7 +105,8 @@ Task<absl::Status> SwitchByHand(Loop& loop, Storage& storage, Uuid id, Uuid succ
   if (!mark.ok()) co_return mark.status();
   COWL_CO_RETURN_IF_ERROR(co_await (*successor)->Continue(*mark));
   const std::string block(kBlockBytes, 'Y');
-  if (write) COWL_CO_RETURN_IF_ERROR(co_await (*successor)->Write(2, std::as_bytes(std::span(block))));
+  if (write)
+    COWL_CO_RETURN_IF_ERROR(co_await (*successor)->Write(2, std::as_bytes(std::span(block))));
   co_return absl::OkStatus();
 }
 
@@ -116,7 +119,9 @@ TEST_F(RecoveryTest, ASealThatHadOnlyBeenNotedIsForgotten) {
 TEST_F(RecoveryTest, ASealedFileIsRecordedAsTheLayerItIs) {
   MakeDevice();
   NotePending(false);
-  OnFiles([&](Loop& loop, Storage& storage) { return SealByHand(loop, storage, row_.overlay, row_.base_layer); });
+  OnFiles([&](Loop& loop, Storage& storage) {
+    return SealByHand(loop, storage, row_.overlay, row_.base_layer);
+  });
   ExpectMended("aXcd");
 }
 
@@ -129,28 +134,36 @@ TEST_F(RecoveryTest, ASuccessorThatWasNeverMadeIsForgotten) {
 TEST_F(RecoveryTest, ASuccessorThatWasHalfMadeIsForgotten) {
   MakeDevice();
   const Uuid successor = NotePending(true);
-  { std::ofstream(directory_ + "/layers/" + successor.ToString() + ".cowl") << "half a superblock"; }
+  {
+    std::ofstream(directory_ + "/layers/" + successor.ToString() + ".cowl") << "half a superblock";
+  }
   ExpectMended("aXcd");
 }
 
 TEST_F(RecoveryTest, ASuccessorThatTookOverGoesForward) {
   MakeDevice();
   const Uuid successor = NotePending(true);
-  OnFiles([&](Loop& loop, Storage& storage) { return SwitchByHand(loop, storage, row_.overlay, successor, false); });
+  OnFiles([&](Loop& loop, Storage& storage) {
+    return SwitchByHand(loop, storage, row_.overlay, successor, false);
+  });
   ExpectMended("aXcd");
 }
 
 TEST_F(RecoveryTest, WhatASuccessorHoldsIsKept) {
   MakeDevice();
   const Uuid successor = NotePending(true);
-  OnFiles([&](Loop& loop, Storage& storage) { return SwitchByHand(loop, storage, row_.overlay, successor, true); });
+  OnFiles([&](Loop& loop, Storage& storage) {
+    return SwitchByHand(loop, storage, row_.overlay, successor, true);
+  });
   ExpectMended("aXYd");
 }
 
 TEST_F(RecoveryTest, ASuccessorThatIsGoneIsDamageAndKeepsTheRestOpen) {
   MakeDevice();
   NotePending(true);
-  OnFiles([&](Loop& loop, Storage& storage) { return SealByHand(loop, storage, row_.overlay, row_.base_layer); });
+  OnFiles([&](Loop& loop, Storage& storage) {
+    return SealByHand(loop, storage, row_.overlay, row_.base_layer);
+  });
   Open();
   EXPECT_THAT(store().exports().Open("web", "me"), IsCode(absl::StatusCode::kDataLoss));
   EXPECT_THAT(store().Snapshot("web", "x", false), IsCode(absl::StatusCode::kDataLoss));
@@ -181,7 +194,8 @@ TEST_F(RecoveryTest, AFlippedBitIsFoundAndNamed) {
   ASSERT_EQ(::pwrite(fd, "C", 1, static_cast<off_t>(at + 100)), 1);
   ::close(fd);
   Open();
-  EXPECT_THAT(Connect("web").Read(2 * kBlockBytes, kBlockBytes), IsCode(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(Connect("web").Read(2 * kBlockBytes, kBlockBytes),
+              IsCode(absl::StatusCode::kDataLoss));
   EXPECT_EQ(Connect("web").At(3), 'd');
   EXPECT_THAT(store().Check("", false, false, nullptr)->errors, IsEmpty());
   const auto report = store().Check("base", true, false, nullptr);
@@ -212,7 +226,8 @@ TEST_F(RecoveryTest, ALayerThatIsGoneIsReportedAndDroppedByRepair) {
   EXPECT_EQ(Content("other"), "efgh");
 }
 
-// What a child that is killed tells its parent: per block, the last write that was answered, and the one it was at.
+// What a child that is killed tells its parent: per block, the last write that was answered, and
+// the one it was at.
 struct Acknowledged {
   static constexpr int kBlocks = 64;
   std::atomic<uint32_t> answered[kBlocks];
@@ -221,10 +236,12 @@ struct Acknowledged {
 };
 
 void FillWithNumber(std::string& block, uint32_t number) {
-  for (size_t at = 0; at < block.size(); at += sizeof(number)) std::memcpy(block.data() + at, &number, sizeof(number));
+  for (size_t at = 0; at < block.size(); at += sizeof(number))
+    std::memcpy(block.data() + at, &number, sizeof(number));
 }
 
-[[noreturn]] void WriteAndSnapshotUntilKilled(const std::string& directory, Acknowledged& acknowledged, unsigned seed) {
+[[noreturn]] void WriteAndSnapshotUntilKilled(const std::string& directory,
+                                              Acknowledged& acknowledged, unsigned seed) {
   StoreOptions options;
   options.threads = 2;
   auto store = Store::Open(directory, options);
@@ -264,7 +281,8 @@ TEST(KilledStoreTest, LosesNoAnsweredWriteAndIsClean) {
     ASSERT_OK(store);
     ASSERT_OK((*store)->CreateEmpty("web", {.size_bytes = Acknowledged::kBlocks * kBlockBytes}));
   }
-  void* const shared = ::mmap(nullptr, sizeof(Acknowledged), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* const shared = ::mmap(nullptr, sizeof(Acknowledged), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(shared, MAP_FAILED);
   auto& acknowledged = *new (shared) Acknowledged();
   for (unsigned round = 0; round < 12; ++round) {
@@ -279,7 +297,8 @@ TEST(KilledStoreTest, LosesNoAnsweredWriteAndIsClean) {
     ASSERT_OK(store);
     const auto report = (*store)->Check("", true, false, nullptr);
     ASSERT_OK(report);
-    for (const Finding& finding : report->errors) ADD_FAILURE() << finding.path << ": " << finding.message;
+    for (const Finding& finding : report->errors)
+      ADD_FAILURE() << finding.path << ": " << finding.message;
     EXPECT_THAT(report->leaks, IsEmpty());
     Client client(*(*store)->exports().Open("web", "parent"));
     for (uint32_t at = 0; at < Acknowledged::kBlocks; ++at) {
@@ -290,7 +309,8 @@ TEST(KilledStoreTest, LosesNoAnsweredWriteAndIsClean) {
       std::string whole(kBlockBytes, '\0');
       FillWithNumber(whole, number);
       EXPECT_EQ(*text, whole) << "block " << at << " is torn";
-      EXPECT_GE(number, acknowledged.answered[at]) << "block " << at << " lost an answered write, round " << round;
+      EXPECT_GE(number, acknowledged.answered[at])
+          << "block " << at << " lost an answered write, round " << round;
       EXPECT_LE(number, acknowledged.asked[at]);
       acknowledged.answered[at] = number;
     }

@@ -1,4 +1,5 @@
-// store_rig.h: a store in a directory of its own, and disks opened in it as the NBD server opens them.
+// store_rig.h: a store in a directory of its own, and disks opened in it as the NBD server opens
+// them.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -26,7 +27,8 @@ class Client {
   explicit Client(std::shared_ptr<OpenExport> hold) : hold_(std::move(hold)) {}
 
   absl::Status Write(uint64_t offset_bytes, const std::string& text) {
-    return RunOn(hold_->loop(), hold_->device().Write(offset_bytes, std::as_bytes(std::span(text)), WriteOptions{}));
+    return RunOn(hold_->loop(), hold_->device().Write(offset_bytes, std::as_bytes(std::span(text)),
+                                                      WriteOptions{}));
   }
   // `blocks` blocks full of `fill`.
   absl::Status Fill(uint64_t block, uint64_t blocks, char fill) {
@@ -34,25 +36,28 @@ class Client {
   }
   absl::StatusOr<std::string> Read(uint64_t offset_bytes, size_t length_bytes) {
     std::string text(length_bytes, '?');
-    const absl::Status status =
-        RunOn(hold_->loop(), hold_->device().Read(offset_bytes, std::as_writable_bytes(std::span(text))));
+    const absl::Status status = RunOn(
+        hold_->loop(), hold_->device().Read(offset_bytes, std::as_writable_bytes(std::span(text))));
     if (!status.ok()) return status;
     return text;
   }
-  // The byte that block `block` is full of; '?' when it is full of no one byte, '!' when reading fails.
+  // The byte that block `block` is full of; '?' when it is full of no one byte, '!' when reading
+  // fails.
   char At(uint64_t block) {
     const auto text = Read(block * kBlockBytes, kBlockBytes);
     if (!text.ok()) {
       ADD_FAILURE() << text.status();
       return '!';
     }
-    const bool even = std::all_of(text->begin(), text->end(), [&](char c) { return c == text->front(); });
+    const bool even =
+        std::all_of(text->begin(), text->end(), [&](char c) { return c == text->front(); });
     if (!even) return '?';
     return text->front() == '\0' ? '0' : text->front();
   }
   absl::Status Flush() { return RunOn(hold_->loop(), hold_->device().Flush()); }
   absl::Status Discard(uint64_t block, uint64_t blocks) {
-    return RunOn(hold_->loop(), hold_->device().Discard(block * kBlockBytes, blocks * kBlockBytes, WriteOptions{}));
+    return RunOn(hold_->loop(), hold_->device().Discard(block * kBlockBytes, blocks * kBlockBytes,
+                                                        WriteOptions{}));
   }
   BlockDevice& device() { return hold_->device(); }
   OpenExport& hold() { return *hold_; }
@@ -88,8 +93,10 @@ class StoreTest : public ::testing::Test {
     return Client(*std::move(hold));
   }
 
-  // A layer file in the staging folder, as an import leaves it: `text[i]` fills block i; ' ' is left out.
-  StagedLayer Stage(const std::string& text, const std::string& parent = "", uint64_t size_bytes = 0) {
+  // A layer file in the staging folder, as an import leaves it: `text[i]` fills block i; ' ' is
+  // left out.
+  StagedLayer Stage(const std::string& text, const std::string& parent = "",
+                    uint64_t size_bytes = 0) {
     StagedLayer staged;
     const std::string name = "staging/" + std::to_string(++staged_count_) + ".cowl";
     staged.path = directory_ + "/" + name;
@@ -107,7 +114,8 @@ class StoreTest : public ::testing::Test {
   }
 
   // An image whose block i is full of text[i].
-  ImageInfo Import(const std::string& image, const std::string& text, const std::string& parent = "") {
+  ImageInfo Import(const std::string& image, const std::string& text,
+                   const std::string& parent = "") {
     const auto info = store_->Register(image, Stage(text, parent), false);
     EXPECT_OK(info);
     return info.value_or(ImageInfo{});
@@ -117,7 +125,8 @@ class StoreTest : public ::testing::Test {
   std::string Content(const std::string& name) {
     Client client = Connect(name);
     std::string text;
-    for (uint64_t block = 0; block < client.device().size_bytes() / kBlockBytes; ++block) text += client.At(block);
+    for (uint64_t block = 0; block < client.device().size_bytes() / kBlockBytes; ++block)
+      text += client.At(block);
     return text;
   }
 
@@ -144,8 +153,10 @@ class StoreTest : public ::testing::Test {
   void ExpectClean() {
     const auto report = store_->Check("", true, false, nullptr);
     ASSERT_OK(report);
-    for (const Finding& finding : report->errors) ADD_FAILURE() << finding.path << ": " << finding.message;
-    for (const Finding& finding : report->leaks) ADD_FAILURE() << finding.path << ": " << finding.message;
+    for (const Finding& finding : report->errors)
+      ADD_FAILURE() << finding.path << ": " << finding.message;
+    for (const Finding& finding : report->leaks)
+      ADD_FAILURE() << finding.path << ": " << finding.message;
     const auto freed = store_->CollectGarbage();
     ASSERT_OK(freed);
     EXPECT_EQ(*freed, 0u);
@@ -156,7 +167,8 @@ class StoreTest : public ::testing::Test {
   std::unique_ptr<Store> store_;
 
  private:
-  static Task<absl::Status> WriteStaged(Storage& storage, std::string name, std::string text, Uuid parent, uint64_t size_bytes) {
+  static Task<absl::Status> WriteStaged(Storage& storage, std::string name, std::string text,
+                                        Uuid parent, uint64_t size_bytes) {
     LayerWriterOptions options;
     options.size_bytes = size_bytes;
     options.parent = parent;
