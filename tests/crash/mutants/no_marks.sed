@@ -1,3 +1,3 @@
 # engine/overlay/overlay.cc
 # Nothing on the disk says that the last epoch was flushed, so damage to it is taken for a crash's doing.
-s/^bool Overlay::NeedsMark() const { return /&closing_ \&\& /
+/^bool Overlay::NeedsMark() const {$/,/^}$/s/return /&closing_ \&\& /

@@ -1,3 +1,3 @@
 # engine/overlay/replay.cc
 # A tail of an earlier incarnation counts.
-s/record.order > superblock.resume_order ? record.incarnation == superblock.incarnation/record.order > superblock.resume_order ? record.incarnation <= superblock.incarnation/
+s/? record.incarnation == superblock.incarnation$/? record.incarnation <= superblock.incarnation/
