@@ -147,7 +147,7 @@ absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(
   return chain;
 }
 
-FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent, bool is_lowest) {
+FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent) {
   FileMap merged;
   merged.files = child.map.files;
   std::vector<uint32_t> parent_sources;
@@ -158,7 +158,7 @@ FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent, bool is_l
   }
   merged.extents = MergeExtents(child.map.extents.extents(), Iota(child.map.files.size()),
                                 parent.map.extents.extents(), parent_sources);
-  return Compacted(merged, !is_lowest);
+  return Compacted(merged, /*keep_zeros=*/true);
 }
 
 FileMap MapOfChain(const ChainMap& chain, const Uuid& self) {

@@ -49,10 +49,11 @@ struct ChainMap {
 absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(
     std::span<const std::shared_ptr<const LayerMap>> layers);
 
-// The map of `child` with that of `parent` below it, as one layer's. `is_lowest`: nothing lies
-// below `parent`, so zeros need not be said. Data files that no extent names any more are not
+// The map of `child` with that of `parent` below it, as one layer's. Zeros stay in it also where
+// nothing lies below `parent`: the new map is on the disk before the chain goes without the parent,
+// and must read the same with the parent below it. Data files that no extent names any more are not
 // listed.
-FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent, bool is_lowest);
+FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent);
 
 // Replaces the map of layer file `name` and its parent, as a new version behind the other
 // superblock.

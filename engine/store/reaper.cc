@@ -136,7 +136,7 @@ absl::Status Reaper::RewriteChildren(LoopSlot& slot, const Job& job, std::vector
   COWL_ASSIGN_OR_RETURN(const auto parent, LoadLayerMaps(slot, {job.layer}));
   for (const LayerRow& child : job.children) {
     COWL_ASSIGN_OR_RETURN(const auto map, LoadLayerMaps(slot, {child}));
-    FileMap merged = MergeParentInto(*map[0], *parent[0], job.layer.parent.IsNil());
+    FileMap merged = MergeParentInto(*map[0], *parent[0]);
     LayerRow row = child;
     row.parent = job.layer.parent;
     row.stored_bytes = BlockOffsetBytes(merged.extents.DataBlocks());

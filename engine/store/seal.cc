@@ -269,7 +269,7 @@ absl::StatusOr<StoreImpl::NewLayerRow> StoreImpl::DescribeLayer(LoopSlot& slot, 
   described.files = map.map.files;
   if (chain.size() < kChainLayersMax) return described;
   COWL_ASSIGN_OR_RETURN(const std::shared_ptr<const ChainMap> below, chains_.Load(slot, chain));
-  FileMap whole = MergeParentInto(map, LayerMap{{}, MapOfChain(*below, layer)}, true);
+  FileMap whole = MergeParentInto(map, LayerMap{{}, MapOfChain(*below, layer)});
   described.row.parent = {};
   described.row.stored_bytes = BlockOffsetBytes(whole.extents.DataBlocks());
   described.files = whole.files;

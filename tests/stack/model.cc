@@ -101,17 +101,13 @@ void DeviceModel::MergeDown(Level& upper, const Level& lower) const {
 void DeviceModel::DeleteLayer(size_t index) {
   MergeDown(levels_[index], levels_[index + 1]);
   levels_.erase(levels_.begin() + static_cast<ptrdiff_t>(index) + 1);
-  if (index + 1 == levels_.size()) DropZeros(levels_[index]);
-}
-
-void DeviceModel::DropZeros(Level& lowest) {
-  std::replace(lowest.kinds.begin(), lowest.kinds.end(), Level::Kind::kZero, Level::Kind::kAbsent);
 }
 
 void DeviceModel::Collapse() {
   Level all = NewLevel();
   for (size_t i = 1; i < levels_.size(); ++i) MergeDown(all, levels_[i]);
-  DropZeros(all);
+  // Nothing lies below, so that zeros need not be said.
+  std::replace(all.kinds.begin(), all.kinds.end(), Level::Kind::kZero, Level::Kind::kAbsent);
   levels_.resize(1);
   levels_.push_back(std::move(all));
 }

@@ -56,8 +56,6 @@ class DeviceModel {
   Found Find(uint64_t block) const;
   void Compose();
   void MergeDown(Level& upper, const Level& lower) const;
-  // Nothing lies below, so that zeros need not be said.
-  static void DropZeros(Level& lowest);
   Level NewLevel() const;
 
   uint64_t size_bytes_;

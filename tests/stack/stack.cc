@@ -217,8 +217,7 @@ Task<absl::Status> Stack::DeleteLayer(size_t index) {
   COWL_CHECK(index >= 1 && index < catalog_.layers.size());
   absl::StatusOr<Maps> maps = co_await LoadMaps();
   if (!maps.ok()) co_return maps.status();
-  const bool is_lowest = index + 1 == catalog_.layers.size();
-  FileMap merged = MergeParentInto(*(*maps)[index - 1], *(*maps)[index], is_lowest);
+  FileMap merged = MergeParentInto(*(*maps)[index - 1], *(*maps)[index]);
   const Uuid parent = index + 1 < catalog_.layers.size() ? catalog_.layers[index + 1] : Uuid{};
   std::string name = DataFileName(catalog_.layers[index - 1]);
   COWL_CO_RETURN_IF_ERROR(
