@@ -99,8 +99,32 @@ std::optional<size_t> History::Find(std::span<const std::byte> image, size_t at_
   for (size_t state = digests_.size(); state-- > at_least;) {
     if (digests_[state] == digest) return state;
   }
-  if (FindUnanswered(digest, unanswered_)) return now();
-  return std::nullopt;
+  for (const Between& between : between_) {
+    if (between.state >= at_least && between.digest == digest) return between.state;
+  }
+  const History before = *this;
+  if (!FindUnanswered(digest, unanswered_)) return std::nullopt;
+  const size_t state = now();
+  History others = before;
+  others.NoteOtherOrders(before.now(), unanswered_);
+  for (const Between& between : others.between_) {
+    if (between.state < state) between_.push_back(between);
+  }
+  return state;
+}
+
+// What unanswered requests led to does not say in which order they took effect: a later crash may
+// go back to between any of them.
+void History::NoteOtherOrders(size_t state, const std::vector<Overwrite>& left) {
+  for (size_t i = 0; i < left.size(); ++i) {
+    History after = *this;
+    after.Write(left[i].offset_bytes, left[i].bytes, answered_at_.back());
+    after.between_ = {{state + 1, after.digests_.back()}};
+    std::vector<Overwrite> rest = left;
+    rest.erase(rest.begin() + static_cast<ptrdiff_t>(i));
+    after.NoteOtherOrders(state + 1, rest);
+    between_.insert(between_.end(), after.between_.begin(), after.between_.end());
+  }
 }
 
 // Tries every order of what was not answered, and notes what leads to the digest. A few requests
@@ -123,6 +147,8 @@ void History::GoOnFrom(size_t state, std::span<const std::byte> image) {
   digests_.resize(state + 1);
   answered_at_.resize(state + 1);
   changes_.resize(state + 1);
+  digests_.back() = Digest(image);  // of the same number in another order, perhaps
+  std::erase_if(between_, [&](const Between& between) { return between.state > state; });
   unanswered_.clear();
 }
 

@@ -62,7 +62,14 @@ class History {
     size_t position;
   };
 
+  // A state that the device may have gone through although the list of states does not say so.
+  struct Between {
+    size_t state;
+    uint64_t digest;
+  };
+
   bool FindUnanswered(uint64_t digest, std::vector<Overwrite> left);
+  void NoteOtherOrders(size_t state, const std::vector<Overwrite>& left);
   void Note(uint64_t first_block, uint64_t end_block, size_t position);
   static uint64_t BlockDigest(uint64_t block, uint64_t sum);
   uint64_t SumOf(std::span<const std::byte> image, uint64_t block) const;
@@ -75,6 +82,7 @@ class History {
   std::vector<size_t> answered_at_;
   std::vector<std::vector<Change>> changes_;
   std::vector<Flush> flushes_;
+  std::vector<Between> between_;
   std::vector<Overwrite> unanswered_;
 };
 
