@@ -247,7 +247,10 @@ Task<absl::StatusOr<SealMark>> Overlay::Seal(Uuid successor) {
   JournalRecord record;
   record.type = JournalRecord::Type::kSeal;
   record.peer = successor;
-  COWL_CO_RETURN_IF_ERROR(co_await Append(std::move(record)));
+  sealing_ = true;
+  const absl::Status status = co_await Append(std::move(record));
+  sealing_ = false;
+  COWL_CO_RETURN_IF_ERROR(status);
   co_return SealMark{root_.id, position_.last_order, position_.last_check};
 }
 

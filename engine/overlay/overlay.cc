@@ -282,7 +282,7 @@ void Overlay::StartEpochTimer() {
 // bit in the last epoch would look like a crash's doing, and be undone with everything after it. So
 // what is at rest ends with a mark that says so.
 bool Overlay::NeedsMark() const {
-  return !sealed_ && last_change_order_ > std::max(claimed_order_, root_.resume_order);
+  return !sealed_ && !sealing_ && last_change_order_ > std::max(claimed_order_, root_.resume_order);
 }
 
 internal::Detached Overlay::RunEpochTimer(Overlay* overlay, std::shared_ptr<bool> alive) {
@@ -305,7 +305,7 @@ internal::Detached Overlay::RunMark(Overlay* overlay) {
   const BackgroundWork work(overlay->background_, overlay->background_done_);
   // Two: one shares a sector with the last record before it at most, so one damaged sector never
   // takes a record and the proof of it.
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < 2 && !overlay->sealed_ && !overlay->sealing_; ++i) {
     JournalRecord mark;
     mark.type = JournalRecord::Type::kMark;
     // Where it finds no room, nothing is lost but what it would have said.

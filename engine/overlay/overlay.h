@@ -197,7 +197,8 @@ class Overlay {
   Superblock root_;
   bool appendable_ = false;  // incarnation raised and synced, journal chunk there
   bool preparing_ = false;   // that is under way
-  bool sealed_ = false;  // the last record is a seal: neither a link nor a checkpoint may follow
+  bool sealed_ = false;      // the last record is a seal: no link, mark or checkpoint may follow
+  bool sealing_ = false;     // one waits to be written: nor may a mark line up behind it
   WaitQueue prepared_;
 
   OverlayMap map_;
