@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -25,6 +26,7 @@
 namespace cowl::nbd {
 namespace {
 
+constexpr int kGreetingTimeoutMs = 2000;
 constexpr int kBacklog = 128;
 constexpr mode_t kSocketMode = 0600;
 constexpr size_t kSocketPathBytesMax = sizeof(sockaddr_un::sun_path) - 1;
@@ -77,6 +79,24 @@ absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path) {
   return address;
 }
 
+// Whether a server answers at `address`. The listener of a server that was killed takes connections
+// until the kernel has ended its rings, and then drops them; one that lives greets, or is busy. One
+// that stays silent is taken to live.
+absl::StatusOr<bool> IsServed(const std::string& path, const sockaddr_un& address) {
+  const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!probe.valid()) return ErrnoStatus(errno, "make a socket for", path);
+  if (::connect(probe.get(), generic, sizeof(address)) != 0) {
+    if (errno == EAGAIN) return true;
+    if (errno == ENOENT || errno == ECONNREFUSED) return false;
+    return ErrnoStatus(errno, "listen on", path);
+  }
+  pollfd readable{probe.get(), POLLIN, 0};
+  if (::poll(&readable, 1, kGreetingTimeoutMs) <= 0) return true;
+  char greeting;
+  return ::read(probe.get(), &greeting, 1) == 1;
+}
+
 // Makes way for a new socket at `path`: OK when there is nothing, or what a dead server left.
 absl::Status ClearPath(const std::string& path, const sockaddr_un& address) {
   struct stat file;
@@ -88,15 +108,11 @@ absl::Status ClearPath(const std::string& path, const sockaddr_un& address) {
         absl::StrCat("listen on ", path,
                      ": there is a file that is no socket; remove it or choose another path"));
   }
-  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!probe.valid()) return ErrnoStatus(errno, "make a socket for", path);
-  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
-      errno == EAGAIN) {
+  COWL_ASSIGN_OR_RETURN(const bool served, IsServed(path, address));
+  if (served) {
     return AlreadyExists(absl::StrCat(
         "listen on ", path, ": another server listens there; stop it or choose another path"));
   }
-  if (errno == ENOENT) return absl::OkStatus();
-  if (errno != ECONNREFUSED) return ErrnoStatus(errno, "listen on", path);
   if (::unlink(path.c_str()) != 0 && errno != ENOENT)
     return ErrnoStatus(errno, "remove the old socket", path);
   return absl::OkStatus();

@@ -109,6 +109,26 @@ TEST(BindTest, TheSocketOfALiveServerIsRefused) {
   EXPECT_TRUE(CanConnect(path));
 }
 
+// The listener of a killed server lives on for a moment: it takes a connection, greets nobody, and
+// is gone.
+TEST(BindTest, TheSocketOfADyingServerIsReplacedOnceItIsDead) {
+  const TempDirectory directory;
+  const std::string path = directory / "s";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto bound = BindText("unix:" + path);
+    ::usleep(300'000);
+    _exit(bound.ok() ? 0 : 1);
+  }
+  while (!CanConnect(path)) ::usleep(1000);
+  const auto bound = BindText("unix:" + path);
+  int status;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  ASSERT_OK(bound);
+  EXPECT_TRUE(CanConnect(path));
+}
+
 TEST(BindTest, AFileThatIsNoSocketIsLeftAlone) {
   const TempDirectory directory;
   const std::string path = directory / "file";
