@@ -157,7 +157,7 @@ serve() {
   head -c 512M /dev/urandom > noise
   "${COWL:-cowl}" import noise big >/dev/null 3>&- &
   import=$!
-  for ((i = 0; i < 10; i++)); do
+  for ((round = 0; round < 10; round++)); do
     begin=$(date +%s%N)
     succeeds cowl ls -q
     (($(date +%s%N) - begin < 2000000000))

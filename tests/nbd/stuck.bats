@@ -24,6 +24,8 @@ teardown() {
   sleep 0.5
   begin=$SECONDS
   kill -TERM "$server_pid"
+  for i in $(seq 130); do grep -q 'a disk does not answer' "$dir/log" && break; sleep 0.1; done
+  kill -KILL "$strace_pid"  # else the dead thread waits for its end
   status=0; wait "$server_pid" || status=$?
   server_pid=
   echo "status $status after $((SECONDS - begin)) s"
