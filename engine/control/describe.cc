@@ -209,6 +209,7 @@ Json DescribeFrozen(const FrozenView& view) {
   Json layers = Json::array();
   for (const LayerInfo& layer : view.layers) layers.push_back(DescribeLayer(layer));
   json["layers"] = std::move(layers);
+  json["volume_path"] = view.volume_path;
   return json;
 }
 
@@ -216,6 +217,7 @@ FrozenView FrozenFromJson(const Json& json) {
   FrozenView view;
   view.token = TextOr(json, "token", "");
   view.size_bytes = NumberOr(json, "size_bytes", 0);
+  view.volume_path = TextOr(json, "volume_path", "");
   const auto layers = json.find("layers");
   if (layers == json.end() || !layers->is_array()) return view;
   for (const Json& layer : *layers) {

@@ -68,8 +68,8 @@ void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into);
 absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from,
                                             const std::string& path);
 
-// The newer of the two. `from` is the file's first two blocks; one that is all zero was not written
-// yet, one that is damaged is an error: it may have been the newer one.
+// The newer of the two. `from` is the file's first two blocks; one that is empty beside a
+// valid one, or damaged, is an error: it may have been the newer one.
 absl::StatusOr<Superblock> ChooseSuperblock(std::span<const std::byte> from,
                                             const std::string& path);
 

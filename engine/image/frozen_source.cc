@@ -1,13 +1,19 @@
 #include "image/frozen_source.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "base/unique_fd.h"
 #include "base/uuid.h"
 #include "device/frozen_chain.h"
 #include "image/device_source.h"
+#include "image/raw_source.h"
 #include "io/loop_thread.h"
 #include "layer/layer.h"
 
@@ -77,9 +83,26 @@ class ZeroSource : public BlockSource {
   const uint64_t size_bytes_;
 };
 
+// A volume's file, held so that nobody opens the volume for writing meanwhile.
+absl::StatusOr<std::unique_ptr<BlockSource>> OpenVolumeFile(const FrozenView& view) {
+  UniqueFd fd(::open(view.volume_path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(errno, "open", view.volume_path);
+  if (::flock(fd.get(), LOCK_SH | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return ErrnoStatus(errno, "flock", view.volume_path);
+    return FailedPrecondition(
+        "the volume is in use, and a volume cannot be frozen: disconnect or detach it first");
+  }
+  COWL_ASSIGN_OR_RETURN(std::unique_ptr<RawSource> source,
+                        RawSource::Open(std::move(fd), view.volume_path));
+  if (source->size_bytes() == view.size_bytes) return source;
+  return DataLoss(absl::StrCat(view.volume_path, ": is ", source->size_bytes(),
+                               " bytes long, and its volume ", view.size_bytes));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<BlockSource>> OpenFrozenView(const FrozenView& view) {
+  if (!view.volume_path.empty()) return OpenVolumeFile(view);
   if (view.layers.empty()) return std::make_unique<ZeroSource>(view.size_bytes);
   // Plain system calls: one request at a time gains nothing from a ring.
   COWL_ASSIGN_OR_RETURN(std::unique_ptr<LoopThread> thread,

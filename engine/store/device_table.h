@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "catalog/rows.h"
 #include "device/block_device.h"
 #include "store/loop_pool.h"
@@ -28,6 +29,7 @@ struct Disk {
   CowDevice* cow = nullptr;             // the same, where it is a copy-on-write device
   RawDevice* raw = nullptr;             // or a volume
   HeldLayers::Hold hold;                // of an image: keeps its layer
+  UniqueFd volume_lock;                 // of a volume: nobody reads its file as it is on the disk
 };
 
 struct DeviceEntry {

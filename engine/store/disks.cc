@@ -1,6 +1,10 @@
 // disks.cc: opening a device when somebody needs its content, and closing it when nobody does any
 // more.
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <shared_mutex>
 #include <utility>
 
@@ -69,6 +73,15 @@ Task<absl::Status> OpenCow(LoopSlot& slot, const DeviceRow& row,
   co_return absl::OkStatus();
 }
 
+// Held as long as the volume is open for writing; see FrozenView.
+absl::StatusOr<UniqueFd> LockVolume(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(errno, "open", path);
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno != EWOULDBLOCK) return ErrnoStatus(errno, "flock", path);
+  return FailedPrecondition("the volume is being exported: try again when that is done");
+}
+
 Task<absl::Status> OpenVolume(LoopSlot& slot, const DeviceRow& row, Disk& disk) {
   const std::string name = absl::StrCat(kVolumesFolder, "/", row.volume_file);
   absl::StatusOr<std::unique_ptr<File>> file = slot.storage->Open(name, OpenMode::kReadWrite);
@@ -80,6 +93,9 @@ Task<absl::Status> OpenVolume(LoopSlot& slot, const DeviceRow& row, Disk& disk) 
                                     " bytes long, and its volume ", row.size_bytes,
                                     ": it was truncated"));
   }
+  absl::StatusOr<UniqueFd> lock = LockVolume((*file)->path());
+  if (!lock.ok()) co_return lock.status();
+  disk.volume_lock = *std::move(lock);
   auto device = std::make_unique<RawDevice>(*std::move(file), row.size_bytes, /*read_only=*/false);
   disk.raw = device.get();
   disk.device = std::move(device);
@@ -94,6 +110,7 @@ Task<absl::Status> CloseOnLoop(std::shared_ptr<Disk> disk) {
     status = co_await disk->device->Flush();
   }
   disk->device.reset();
+  disk->volume_lock.Reset();
   co_return status;
 }
 

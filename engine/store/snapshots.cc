@@ -110,15 +110,26 @@ absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name) {
     COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return pin(edits, layer); }));
     return ViewOf(layer, 0, token);
   }
-  COWL_ASSIGN_OR_RETURN(LockedDevice device,
-                        LockOverlay(name, "frozen (read it where it is served)"));
+  if (named.device->kind == DeviceRow::Kind::kVolume) return ViewOfVolume(*named.device);
+  COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(name, "frozen"));
   COWL_ASSIGN_OR_RETURN(const Sealed sealed,
                         SealState(device, absl::StrCat("frozen state of ", name),
                                   [&](CatalogEdits& edits, const DeviceRow&, const Uuid& layer) {
                                     return layer.IsNil() ? absl::OkStatus() : pin(edits, layer);
                                   }));
-  if (sealed.layer.IsNil()) return FrozenView{"", device.row.size_bytes, {}};
+  if (sealed.layer.IsNil()) {
+    FrozenView empty;
+    empty.size_bytes = device.row.size_bytes;
+    return empty;
+  }
   return ViewOf(sealed.layer, device.row.size_bytes, token);
+}
+
+FrozenView StoreImpl::ViewOfVolume(const DeviceRow& row) const {
+  FrozenView view;
+  view.size_bytes = row.size_bytes;
+  view.volume_path = paths_.Of(absl::StrCat(kVolumesFolder, "/", row.volume_file));
+  return view;
 }
 
 absl::StatusOr<FrozenView> StoreImpl::ViewOf(const Uuid& top, uint64_t size_bytes,

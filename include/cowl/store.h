@@ -150,11 +150,13 @@ struct StagedLayer {
 };
 
 // The layers below a frozen state, top first: what export and import --parent read without holding
-// the store.
+// the store. Of a volume the raw file: who reads it holds a shared flock on it, which is refused
+// while the volume is open for writing, and refuses that.
 struct FrozenView {
   std::string token;  // give it back with Release; empty: nothing to give back
   uint64_t size_bytes = 0;
   std::vector<LayerInfo> layers;
+  std::string volume_path;  // absolute; empty: not a volume
 };
 
 // Reports done and total (0: not known), in bytes; may be called from any thread; false asks the

@@ -141,3 +141,19 @@ load helpers
   ! grep -q '%' log
   succeeds cowl import noise c
 }
+
+@test "a volume is exported while nobody has it open, and refused while somebody has" {
+  cowl volume create vol --size 1000448 >/dev/null
+  write_device vol 4096 4096 0x5a
+  succeeds cowl export vol "$BATS_TEST_TMPDIR/vol.raw"
+  [ "$(stat -c %s "$BATS_TEST_TMPDIR/vol.raw")" = 1000448 ]
+  [ "$(od -An -tx1 -j4096 -N2 "$BATS_TEST_TMPDIR/vol.raw" | tr -d ' ')" = 5a5a ]
+  cowl run vol -- sh -c '
+    qemu-io -f raw "$uri" -c "read 0 512" -c "sleep 3000" >/dev/null &
+    sleep 1
+    if "$0" export vol '"$BATS_TEST_TMPDIR"'/again.raw 2>error; then echo "it went through"; exit 1; fi
+    grep -q "^cowl: export: .*in use" error || { cat error; exit 1; }
+    wait
+  ' "$(command -v "${COWL:-cowl}")"
+  [ ! -e "$BATS_TEST_TMPDIR/again.raw" ]
+}

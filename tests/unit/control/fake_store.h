@@ -107,7 +107,11 @@ class FakeStore : public Store {
     return ImageInfo{image, "latest", "l1", 1, 4096, 4096, 0};
   }
   absl::StatusOr<FrozenView> Freeze(const std::string& name) override {
-    return FrozenView{"token-" + name, 8192, {LayerInfo{"l1", "/s/l1", "", 8192, 4096, 0, 0}}};
+    FrozenView view;
+    view.token = "token-" + name;
+    view.size_bytes = 8192;
+    view.layers = {LayerInfo{"l1", "/s/l1", "", 8192, 4096, 0, 0}};
+    return view;
   }
   absl::Status Release(const std::string& token) override { return Note("release", token, false); }
   absl::StatusOr<uint64_t> CollectGarbage() override { return 12; }
