@@ -149,7 +149,8 @@ void Overlay::FinishRecord(Pending& pending) {
   std::vector<SlotRun> replaced;
   map_.Apply(pending.record, &replaced);
   for (const SlotRun& run : replaced) slots_.Retire(run);
-  if (pending.record.type == JournalRecord::Type::kZero && !replaced.empty()) discarded_ = true;
+  if (pending.record.type == JournalRecord::Type::kZero && !replaced.empty())
+    discard_order_ = pending.record.order;
 }
 
 // Links to a new chunk. The link is a record like any other, so a chunk belongs to the journal

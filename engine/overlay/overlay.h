@@ -172,6 +172,8 @@ class Overlay {
   Task<absl::Status> WriteRoot(Superblock next);
   Task<absl::Status> RewriteTail();
   void Fail(const absl::Status& status);
+  // Freed space that a trim leaves for the next writes.
+  uint64_t KeptFreeBlocks() const;
   void StartTrim();
   static internal::Detached RunTrim(Overlay* overlay, std::shared_ptr<bool> alive);
   static internal::Detached RunBackgroundSync(Overlay* overlay);
@@ -245,7 +247,7 @@ class Overlay {
   bool closing_ = false;
   bool epoch_timer_ = false;
   bool trim_running_ = false;
-  bool discarded_ = false;  // space was given up that should go back to the file system
+  uint64_t discard_order_ = 0;  // the last record that gave up space to go back to the file system
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -134,8 +134,12 @@ Task<absl::Status> Overlay::WriteRoot(Superblock next) {
   co_return status;
 }
 
+uint64_t Overlay::KeptFreeBlocks() const {
+  return discard_order_ != 0 ? kKeptBlocksAfterDiscard : kKeptBlocks;
+}
+
 void Overlay::StartTrim() {
-  const uint64_t kept = discarded_ ? kKeptBlocksAfterDiscard : kKeptBlocks;
+  const uint64_t kept = KeptFreeBlocks();
   if (trim_running_ || closing_ || !failure_.ok() || slots_.backed_free_blocks() <= kept) return;
   trim_running_ = true;
   RunTrim(this, alive_);
@@ -145,8 +149,9 @@ internal::Detached Overlay::RunTrim(Overlay* overlay, std::shared_ptr<bool> aliv
   co_await Sleep(overlay->loop_, kTrimDelay);
   if (!*alive) co_return;
   const BackgroundWork work(overlay->background_, overlay->background_done_);
-  const uint64_t kept = overlay->discarded_ ? kKeptBlocksAfterDiscard : kKeptBlocks;
-  overlay->discarded_ = false;
+  const uint64_t kept = overlay->KeptFreeBlocks();
+  // Slots of a discard that is not durable yet are not free yet: the next trim is for them.
+  if (overlay->discard_order_ <= overlay->durable_order_) overlay->discard_order_ = 0;
   absl::Status status;
   // After a failure nobody knows which superblock the disk holds, so what looks free may be named
   // by it.

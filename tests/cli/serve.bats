@@ -105,7 +105,8 @@ serve() {
 }
 
 @test "--stdio serves one client and ends with it" {
-  [ "$(nbdinfo --size -- [ "${COWL:-cowl}" serve --stdio web ])" = 1048576 ]
+  size=$(PATH=/usr/bin:$PATH nbdsh -c "h.connect_command(['${COWL:-cowl}', 'serve', '--stdio', 'web'])" -c 'print(h.get_size())')
+  [ "$size" = 1048576 ]
   [ ! -e store/control.sock ]
   fails 1 '^cowl: serve: .*none' cowl serve --stdio none
   succeeds cowl ls

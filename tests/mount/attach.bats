@@ -102,6 +102,7 @@ attached_devices() { all_devices | grep -vxF "$before" || true; }
 @test "no server, no export: refused in one line" {
   stop_server
   run attach
+  echo "$output"
   [[ $status == 1 && ${#lines[@]} == 1 && $output == *"Connection refused"* ]]
   rm -f "$socket"
   run attach
