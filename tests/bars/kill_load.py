@@ -66,6 +66,7 @@ class Load:
         self.stamp = 0
         self.answered = {}  # block -> stamp of the last answered write
         self.in_flight = {}  # block -> stamps that were sent and not answered
+        self.refused = []  # writes that were answered with an error
 
     def run(self, client, started, flush_every):
         pending = {}
@@ -84,7 +85,9 @@ class Load:
                 if handle == 0:
                     continue
                 block, stamp = pending.pop(handle)
-                assert error == 0, f"write: error {error}"
+                if error != 0:
+                    self.refused.append((block, error))
+                    return
                 self.answered[block] = stamp
                 self.in_flight.pop(block, None)
                 if stamp % flush_every == 0:
@@ -128,6 +131,7 @@ def main():
     rng = random.Random(args.seed)
     load = Load(rng)
     reopen_ms = []
+    away_ms = []
     server, client, _ = start(args.cowl, args.store)
     for _ in range(args.rounds):
         started = threading.Event()
@@ -135,11 +139,16 @@ def main():
         worker.start()
         started.wait()
         time.sleep(rng.uniform(0.05, 1.5))
+        killed = time.monotonic()
         server.send_signal(signal.SIGKILL)
         server.wait()
         worker.join()
+        if load.refused:
+            print(f"seed {args.seed}: a write was refused: block, error: {load.refused[0]}")
+            return 1
         server, client, took_ms = start(args.cowl, args.store)
         reopen_ms.append(took_ms)
+        away_ms.append((time.monotonic() - killed) * 1000)
         lost = load.verify(client)
         if lost:
             print(f"seed {args.seed}: {len(lost)} blocks are wrong, the first: block, stamp held, stamps legal: {lost[0]}")
@@ -148,6 +157,7 @@ def main():
     server.send_signal(signal.SIGTERM)
     server.wait()
     print(f"seed {args.seed}: {args.rounds} kills, {load.stamp} writes sent, {len(load.answered)} blocks checked, none lost")
+    print(f"median_from_the_kill_ms {statistics.median(away_ms):.0f}")
     print(f"slowest_reopen_ms {max(reopen_ms):.0f}")
     print(f"median_reopen_ms {statistics.median(reopen_ms):.0f}")
     return 0
