@@ -113,6 +113,12 @@ Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Open(Loop& loop, Storage
 void Overlay::AdoptReplayed(const ReplayedJournal& replayed) {
   position_ = replayed.position;
   chunks_ = replayed.chunks;
+  // What was replayed counts: a server that is killed again and again must not let it grow.
+  for (const SlotRun& chunk : chunks_) journal_bytes_ += BlockOffsetBytes(chunk.blocks);
+  if (!chunks_.empty()) {
+    journal_bytes_ -= BlockOffsetBytes(chunks_.back().blocks);
+    journal_bytes_ += position_.offset_bytes;
+  }
   durable_order_ = replayed.durable_order;
   claimed_order_ = replayed.durable_order;
   last_change_order_ = position_.last_order;

@@ -96,6 +96,18 @@ class OverlayTest : public IoRigTest {
   std::mt19937_64 random_{7};
 };
 
+// Else a server that is killed before each checkpoint replays more and more.
+TEST_P(OverlayTest, AJournalThatGrewInEarlierOpeningsIsCheckpointed) {
+  if (!rig().directory().empty()) return;  // nothing of files is in it, and it takes long there
+  constexpr int kRecords = 40'000;         // more than half of what calls for a checkpoint
+  for (int i = 0; i < kRecords; ++i) ASSERT_OK(Run(overlay_->Zero(1, 1)));
+  Reopen(/*close=*/false);
+  ASSERT_FALSE(overlay_->facts().has_checkpoint);
+  for (int i = 0; i < kRecords; ++i) ASSERT_OK(Run(overlay_->Zero(1, 1)));
+  Reopen(/*close=*/false);
+  EXPECT_TRUE(overlay_->facts().has_checkpoint);
+}
+
 TEST_P(OverlayTest, KeepsWhatWasWrittenThroughEveryKindOfReopening) {
   for (int round = 0; round < 6; ++round) {
     for (int i = 0; i < 40; ++i) Write(random_() % 500, Random(1 + random_() % 8));
