@@ -89,6 +89,14 @@ absl::Status ControlClient::CheckHello(const Json& hello, const std::string& dir
       version_, ": use the same version, or end the server (pid ", pid_, ") first"));
 }
 
+namespace {
+
+absl::Status EndedBeforeItBegan() {
+  return Unavailable("the server of this store ended before it began with this command: try again");
+}
+
+}  // namespace
+
 absl::Status ControlClient::SendRequest(const std::string& verb, const Json& args,
                                         std::span<const int> fds) {
   Json request;
@@ -97,7 +105,8 @@ absl::Status ControlClient::SendRequest(const std::string& verb, const Json& arg
   request["version"] = version_;
   request["verb"] = verb;
   request["args"] = args.is_object() ? args : Json::object();
-  return channel_.Send(request, fds);
+  const absl::Status sent = channel_.Send(request, fds);
+  return absl::IsUnavailable(sent) ? EndedBeforeItBegan() : sent;
 }
 
 absl::StatusOr<Json> ControlClient::AwaitResult(const Progress& progress,
@@ -109,6 +118,7 @@ absl::StatusOr<Json> ControlClient::AwaitResult(const Progress& progress,
     auto reply = channel_.Receive(receive);
     if (absl::IsUnavailable(reply.status()) ||
         (absl::IsCancelled(reply.status()) && !(interrupted && interrupted()))) {
+      if (!has_begun_) return EndedBeforeItBegan();
       return absl::AbortedError(
           "the server ended before it answered: look whether the command took effect, then repeat "
           "it");
@@ -117,6 +127,7 @@ absl::StatusOr<Json> ControlClient::AwaitResult(const Progress& progress,
     const std::string type = TextOr(*reply, "type", "");
     if (type == "result") return (*reply)["value"];
     if (type == "error") return StatusFromJson(*reply);
+    if (type == "begun") has_begun_ = true;
     if (type == "progress" && progress &&
         !progress(NumberOr(*reply, "done", 0), NumberOr(*reply, "total", 0))) {
       return absl::CancelledError("interrupted");

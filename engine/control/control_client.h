@@ -43,12 +43,16 @@ class ControlClient {
 
   pid_t server_pid() const { return pid_; }
 
+  // False after an error: the server has not begun with the request, and it has had no effect.
+  bool has_begun() const { return has_begun_; }
+
  private:
   ControlClient(UniqueFd socket, std::string version);
   absl::Status CheckHello(const Json& hello, const std::string& directory);
 
   Channel channel_;
   std::string version_;
+  bool has_begun_ = false;
   pid_t pid_ = 0;
   UniqueFd process_;  // pidfd; invalid where the kernel gives none
 };

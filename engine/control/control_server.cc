@@ -223,6 +223,9 @@ absl::StatusOr<Json> ControlServer::Run(Channel& channel, const Json& request, S
     return sender.Report(done, total);
   };
   session.client_fd = channel.fd();
+  Json begun;
+  begun["type"] = "begun";
+  COWL_RETURN_IF_ERROR(channel.Send(begun));
   return dispatcher_(verb, *args, session);
 }
 

@@ -1,6 +1,7 @@
 // control_server.h: runs commands that come over STORE/control.sock, each on a thread of its own.
 // Conversation: the server greets {type hello, protocol, version, pid}; the client sends {type run,
-// protocol, version, verb, args} with descriptors; the server answers any number of {type progress,
+// protocol, version, verb, args} with descriptors; the server answers {type begun} before it
+// starts, so that whoever hears nothing knows that nothing was done, any number of {type progress,
 // done, total} and one {type result, value} or {type error, code, message}; then both close. A
 // client that closes early cancels: the command's progress call says so. Only the server's own user
 // and root may connect (SO_PEERCRED; the socket has mode 0600). Threads: one that accepts, one for

@@ -14,14 +14,21 @@
 namespace cowl {
 namespace {
 
-// nullopt: no server.
+constexpr int kGoneTimeoutMs = 10'000;
+
+// nullopt: no server, or one that ended without having begun with this.
 absl::StatusOr<std::optional<Json>> TryServer(const ExecuteTarget& target, const std::string& verb,
                                               const Json& args, std::span<const int> fds,
                                               const Progress& progress) {
   COWL_ASSIGN_OR_RETURN(auto client, ControlClient::Connect(target.directory, ProgramVersion()));
   if (!client) return std::optional<Json>();
-  COWL_ASSIGN_OR_RETURN(Json value, client->Call(verb, args, fds, progress, target.interrupted));
-  return std::optional<Json>(std::move(value));
+  auto value = client->Call(verb, args, fds, progress, target.interrupted);
+  if (absl::IsUnavailable(value.status()) && !client->has_begun() &&
+      client->WaitGone(kGoneTimeoutMs)) {
+    return std::optional<Json>();
+  }
+  COWL_RETURN_IF_ERROR(value.status());
+  return std::optional<Json>(*std::move(value));
 }
 
 absl::StatusOr<std::unique_ptr<Store>> OpenHere(const ExecuteTarget& target, bool reads_only) {

@@ -121,8 +121,8 @@ absl::Status ServerProcess::Start() {
 absl::Status ServerProcess::OpenStore() {
   auto other = ControlClient::Connect(options_.directory, ProgramVersion());
   if (other.ok() && *other) {
-    return AlreadyExists(absl::StrCat("store ", options_.directory,
-                                      " is served already, by process ", (*other)->server_pid(),
+    return AlreadyExists(absl::StrCat("store ", options_.directory, kStoreIsServedAlready,
+                                      (*other)->server_pid(),
                                       ": use that server, or end it with cowl stop"));
   }
   StoreOptions open;

@@ -32,6 +32,10 @@ struct ServeOptions {
   std::function<absl::Status(const std::vector<std::string>& uris)> ready;
 };
 
+// In the message with which a second server gives up; it tells whoever started it that there is
+// one.
+inline constexpr char kStoreIsServedAlready[] = " is served already, by process ";
+
 absl::Status Serve(const ServeOptions& options);
 
 }  // namespace cowl

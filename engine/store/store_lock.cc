@@ -54,7 +54,7 @@ absl::StatusOr<StoreLock> StoreLock::Take(const std::string& path, Kind kind, in
     if (errno != EWOULDBLOCK) return ErrnoStatus(errno, "lock", path);
     if (std::chrono::steady_clock::now() >= give_up) {
       return Unavailable(absl::StrCat("store ", DirectoryOf(path), ": ", HolderOf(fd.get()),
-                                      " has it open; wait for it, or end it"));
+                                      kStoreIsOpenElsewhere));
     }
     std::this_thread::sleep_for(kRetryEvery);
   }

@@ -11,6 +11,10 @@
 
 namespace cowl {
 
+// How the message ends that says who has the store; it tells a process that started another why
+// that one gave up.
+inline constexpr char kStoreIsOpenElsewhere[] = " has it open; wait for it, or end it";
+
 class StoreLock {
  public:
   enum class Kind {

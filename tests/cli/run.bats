@@ -73,6 +73,20 @@ is_alone_again() {
   succeeds cowl check
 }
 
+@test "many come and go at once: each finds a server, or starts one" {
+  pids=()
+  for round in 0 1 2 3 4 5 6 7; do
+    for one in 1 2 3; do
+      "${COWL:-cowl}" run web -- sleep "0.0$(((round * one) % 7))" 3>&- &
+      pids+=($!)
+    done
+    sleep 0.1
+  done
+  for pid in "${pids[@]}"; do wait "$pid"; done
+  is_alone_again
+  succeeds cowl check
+}
+
 @test "SIGTERM is passed on, and nothing is left" {
   "${COWL:-cowl}" run web -- sleep 30 3>&- &
   pid=$!

@@ -10,12 +10,15 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
 #include "control/execute.h"
+#include "control/server_process.h"
 #include "control/version.h"
 #include "io/socket.h"
+#include "store/store_lock.h"
 #include "tools/cowl/call.h"
 #include "tools/cowl/read_all.h"
 
@@ -54,6 +57,7 @@ absl::StatusOr<int> RunSelf(std::vector<std::string> words, std::string* errors)
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+// Unavailable when another process has the store, a server perhaps.
 absl::Status StartServer(const std::string& store) {
   std::vector<std::string> words = {"cowl", "serve",    "--store",
                                     store,  "--detach", "--until-detached"};
@@ -64,7 +68,10 @@ absl::Status StartServer(const std::string& store) {
   constexpr std::string_view kPrefix = "cowl: serve: ";
   while (!errors.empty() && errors.back() == '\n') errors.pop_back();
   if (errors.starts_with(kPrefix)) errors.erase(0, kPrefix.size());
-  return FailedPrecondition(absl::StrCat("no server could be started: ", errors));
+  const std::string message = absl::StrCat("no server could be started: ", errors);
+  const bool is_transient = absl::StrContains(errors, kStoreIsOpenElsewhere) ||
+                            absl::StrContains(errors, kStoreIsServedAlready);
+  return is_transient ? Unavailable(message) : FailedPrecondition(message);
 }
 
 }  // namespace
@@ -93,7 +100,8 @@ absl::StatusOr<HeldServer> HeldServer::Hold(const std::string& store) {
       // Did it fail because of a server that somebody else has started, or for a reason that stays?
       held = HoldRunning(store);
       if (held.ok() && *held) return **std::move(held);
-      if (held.ok()) return last;
+      // That server may have the store and not be reachable yet, or no longer.
+      if (held.ok() && !absl::IsUnavailable(last)) return last;
     }
     if (!last.ok()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }

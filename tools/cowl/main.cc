@@ -1,6 +1,7 @@
 // cowl: the command line. What can be typed stands in verbs.cc; what runs it in the files named
 // after the verbs.
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <string_view>
@@ -83,6 +84,8 @@ int Main(int argc, char** argv) {
 }  // namespace cowl
 
 int main(int argc, char** argv) {
+  // Started as /proc/self/exe it would be "exe" in ps and in messages about who has a store.
+  ::prctl(PR_SET_NAME, "cowl");
   if (argc > 1 && std::string_view(argv[1]) == cowl::kFuseServeVerb)
     return cowl::FuseServeMain(argc, argv);
   return cowl::Main(argc, argv);
