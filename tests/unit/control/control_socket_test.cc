@@ -105,7 +105,8 @@ class ControlSocketTest : public testing::Test {
     Channel channel(std::move(socket));
     ReceiveOptions options;
     options.timeout_ms = 5000;
-    const auto reply = channel.Receive(options);
+    auto reply = channel.Receive(options);
+    if (reply.ok() && TextOr(*reply, "type", "") == "begun") reply = channel.Receive(options);
     if (!reply.ok()) return "closed: " + Message(reply.status());
     return TextOr(*reply, "type", "?") + ": " + TextOr(*reply, "message", "");
   }
@@ -276,6 +277,23 @@ TEST_F(ControlSocketTest, WhatIsNoFrameIsRefusedAndTheServerGoesOn) {
     EXPECT_TRUE(answer.starts_with("error: ")) << bytes.substr(0, 60) << " -> " << answer;
   }
   EXPECT_TRUE(Call("gc").ok());
+}
+
+TEST_F(ControlSocketTest, AnAnsweredRequestHasBegun) {
+  auto client = Connect("1.0");
+  ASSERT_TRUE(client.ok() && *client);
+  EXPECT_FALSE((*client)->has_begun());
+  ASSERT_TRUE((*client)->Call("gc", Json::object(), {}, nullptr).ok());
+  EXPECT_TRUE((*client)->has_begun());
+}
+
+TEST_F(ControlSocketTest, AServerThatEndsBeforeItBeginsLeavesItToTheClient) {
+  auto client = Connect("1.0");
+  ASSERT_TRUE(client.ok() && *client);
+  server_->Stop();
+  const auto result = (*client)->Call("gc", Json::object(), {}, nullptr);
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kUnavailable) << result.status();
+  EXPECT_FALSE((*client)->has_begun());
 }
 
 TEST_F(ControlSocketTest, AFrameThatBreaksOffAndSilenceEndTheConnection) {
