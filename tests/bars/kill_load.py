@@ -16,6 +16,7 @@ import time
 
 BLOCK = 4096
 BLOCKS = 32768  # 128 MiB of the disk
+PIECE = 256  # blocks that are read back with one request
 DEPTH = 16
 
 
@@ -97,8 +98,12 @@ class Load:
 
     def verify(self, client):
         lost = []
+        piece, piece_begin = b"", None
         for block in sorted(set(self.answered) | set(self.in_flight)):
-            data = client.read(block * BLOCK, BLOCK)
+            begin = block - block % PIECE
+            if begin != piece_begin:
+                piece, piece_begin = client.read(begin * BLOCK, PIECE * BLOCK), begin
+            data = piece[(block - begin) * BLOCK:(block - begin + 1) * BLOCK]
             legal = set(self.in_flight.get(block, ()))
             legal.add(self.answered.get(block, 0))
             held = struct.unpack("<QQ", data[:16])[1]
