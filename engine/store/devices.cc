@@ -1,6 +1,7 @@
 // devices.cc: making, resetting, resizing and removing devices. All of it costs the same for every
 // size, volumes apart.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -44,17 +45,32 @@ DeviceRow NewRow(uint64_t size_bytes, uint64_t cap_bytes) {
   return row;
 }
 
-// Makes `path` as long as asked, with all its space, durably.
+absl::Status NoRoom(uint64_t size_bytes, const std::string& path, uint64_t free_bytes) {
+  return absl::ResourceExhaustedError(absl::StrCat("reserve ", FormatBytes(size_bytes), " for ",
+                                                   path, ": only ", FormatBytes(free_bytes),
+                                                   " are free"));
+}
+
+// Makes `path` as long as asked, with all its space, durably; a failure leaves it as long as it
+// was. What does not fit is refused before anything is reserved: a file system would otherwise fill
+// up first, and others with it.
 absl::Status Preallocate(const std::string& path, int flags, uint64_t size_bytes) {
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC | flags, 0600));
   if (!file.valid()) return ErrnoStatus(errno, "create", path);
+  struct stat before = {};
+  if (::fstat(file.get(), &before) != 0) return ErrnoStatus(errno, "look at", path);
+  COWL_ASSIGN_OR_RETURN(const HostSpace space, SpaceOf(path));
+  if (size_bytes > DiskBytesOf(path) + space.free_bytes)
+    return NoRoom(size_bytes, path, space.free_bytes);
   int failed = ::fallocate(file.get(), 0, 0, static_cast<off_t>(size_bytes)) == 0 ? 0 : errno;
   // A file system that cannot reserve: the volume is sparse there.
   if (failed == EOPNOTSUPP && ::ftruncate(file.get(), static_cast<off_t>(size_bytes)) == 0)
     failed = 0;
-  if (failed != 0)
-    return ErrnoStatus(failed, absl::StrCat("reserve ", FormatBytes(size_bytes), " for"), path);
-  return ::fsync(file.get()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, "sync", path);
+  if (failed == 0 && ::fsync(file.get()) != 0) failed = errno;
+  if (failed == 0) return absl::OkStatus();
+  // Gives the space back; when that fails too, the first failure is the one to tell.
+  [[maybe_unused]] const int undone = ::ftruncate(file.get(), before.st_size);
+  return ErrnoStatus(failed, absl::StrCat("reserve ", FormatBytes(size_bytes), " for"), path);
 }
 
 absl::Status NotForVolumes(const DeviceRow& row, std::string_view verb) {
