@@ -226,20 +226,23 @@ Task<absl::Status> Overlay::RaiseIncarnation() {
   next.incarnation = root_.incarnation + 1;
   next.clean = false;
   next.resume_order = position_.last_order;
-  if (position_.chunk.blocks == 0) {
+  const bool is_first = position_.chunk.blocks == 0;
+  if (is_first) {
     co_await TakeSpareChunk();
     if (!spare_chunk_)
       co_return OutOfSpace(
           absl::StrCat(file_->path(), ": no room for its journal: free space on the disk"));
-    position_.chunk = *spare_chunk_;
-    position_.offset_bytes = 0;
-    spare_chunk_.reset();
-    chunks_ = {position_.chunk};
-    next.journal_block = position_.chunk.physical;
-    next.journal_blocks = position_.chunk.blocks;
+    next.journal_block = spare_chunk_->physical;
+    next.journal_blocks = spare_chunk_->blocks;
     next.journal_check = position_.last_check;
   }
   COWL_CO_RETURN_IF_ERROR(co_await WriteRoot(next));
+  // Only now: nothing may be appended to a chunk that no superblock names.
+  if (is_first) {
+    position_.chunk = *std::exchange(spare_chunk_, std::nullopt);
+    position_.offset_bytes = 0;
+    chunks_ = {position_.chunk};
+  }
   appendable_ = true;
   co_return absl::OkStatus();
 }

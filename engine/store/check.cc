@@ -1,5 +1,7 @@
 // check.cc: is what is on the disk what the catalog says, and, where asked, is every block what its
 // checksum says?
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -124,6 +126,18 @@ Task<absl::Status> CheckOpenOverlay(CowDevice& device, std::string path, bool da
   co_return absl::OkStatus();
 }
 
+void CheckVolume(const std::string& path, const DeviceRow& row, Tally& tally) {
+  struct stat found = {};
+  if (::lstat(path.c_str(), &found) != 0) {
+    tally.Error(path, 0, absl::StrCat("is missing: it holds volume ", row.name));
+  } else if (!S_ISREG(found.st_mode)) {
+    tally.Error(path, 0, absl::StrCat("is no regular file: it should hold volume ", row.name));
+  } else if (static_cast<uint64_t>(found.st_size) < row.size_bytes) {
+    tally.Error(path, static_cast<uint64_t>(found.st_size),
+                absl::StrCat("ends here: volume ", row.name, " has ", row.size_bytes, " bytes"));
+  }
+}
+
 // What one layer file says against its row; gathers which blocks of which files it needs.
 void CheckLayer(const LayerRow& row, std::vector<Uuid> row_files, const LayerMap& map,
                 const std::string& path, std::map<Uuid, BlockRanges>& live, Tally& tally) {
@@ -214,7 +228,9 @@ absl::Status StoreImpl::CheckLayers(CheckRun& run) {
       CheckLayer(*row, std::move(files), *maps->front(), path, run.live, run.tally);
     } else {
       run.tally.Error(path, 0, Message(maps.status()));
-      run.tally.bad_layers.insert(row->id);
+      // Lost for good, and not just out of reach now: --repair drops what builds on these.
+      if (absl::IsDataLoss(maps.status()) || !PathExists(path))
+        run.tally.bad_layers.insert(row->id);
     }
   }
   for (auto& [file, ranges] : run.live) {
@@ -237,8 +253,7 @@ absl::Status StoreImpl::CheckDevice(const DeviceRow& listed, CheckRun& run) {
   const DeviceRow& row = device->row;
   if (row.kind == DeviceRow::Kind::kVolume) {
     const std::string path = absl::StrCat(paths_.Of(kVolumesFolder), "/", row.volume_file);
-    if (!PathExists(path))
-      run.tally.Error(path, 0, absl::StrCat("is missing: it holds volume ", row.name));
+    CheckVolume(path, row, run.tally);
     return absl::OkStatus();
   }
   const std::string path = paths_.DataFile(row.overlay);
@@ -295,24 +310,34 @@ absl::Status StoreImpl::CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id, Che
 
 absl::Status StoreImpl::CheckLeaks(CheckRun& run) {
   worker_.Wait(std::chrono::seconds(2));  // what is being freed is no leak
+  // So that nothing is there that is just about to be named. A snapshot names its file first,
+  // without the lock, and a removal forgets the name first: names from before and after the
+  // listing.
+  std::unique_lock lock(files_mutex_);
   std::unordered_set<std::string> named;
-  COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
+  COWL_RETURN_IF_ERROR(AddNamedPaths(named));
+  std::vector<std::string> paths;
+  for (const char* const folder : {kLayersFolder, kVolumesFolder}) {
+    COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(folder)));
+    for (const std::string& name : names)
+      paths.push_back(absl::StrCat(paths_.Of(folder), "/", name));
+  }
+  COWL_RETURN_IF_ERROR(AddNamedPaths(named));
+  for (const std::string& path : paths) {
+    if (!named.contains(path)) run.tally.Leak(path, "belongs to no image and no device");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StoreImpl::AddNamedPaths(std::unordered_set<std::string>& named) {
+  return catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(const std::unordered_set<Uuid> ids, queries.NamedFiles());
     for (const Uuid& id : ids) named.insert(paths_.DataFile(id));
     COWL_ASSIGN_OR_RETURN(const std::vector<std::string> volumes, queries.VolumeFiles());
     for (const std::string& volume : volumes)
       named.insert(absl::StrCat(paths_.Of(kVolumesFolder), "/", volume));
     return absl::OkStatus();
-  }));
-  std::unique_lock lock(files_mutex_);  // so that nothing is there that is just about to be named
-  for (const char* const folder : {kLayersFolder, kVolumesFolder}) {
-    COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(folder)));
-    for (const std::string& name : names) {
-      const std::string path = absl::StrCat(paths_.Of(folder), "/", name);
-      if (!named.contains(path)) run.tally.Leak(path, "belongs to no image and no device");
-    }
-  }
-  return absl::OkStatus();
+  });
 }
 
 // Frees leaks, and drops the names of what has lost a layer for good.

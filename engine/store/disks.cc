@@ -134,7 +134,8 @@ absl::StatusOr<LockedDevice> StoreImpl::LockDevice(const std::string& name) {
     return absl::OkStatus();
   });
   if (!status.ok()) {
-    devices_.Erase(name);
+    // Another error of the catalog must not make the table forget a disk that is open.
+    if (absl::IsNotFound(status) && device.entry->disk == nullptr) devices_.Erase(name);
     return status;
   }
   return device;

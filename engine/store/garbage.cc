@@ -18,6 +18,11 @@ constexpr char kVolumeSuffix[] = ".raw";
 absl::StatusOr<uint64_t> Reaper::RemoveUnnamedFiles() {
   // Whoever makes a file before its row holds the mutex shared until the row is there.
   std::unique_lock lock(files_mutex_);
+  // The folders first: a snapshot writes the row before the file, and without this lock.
+  COWL_ASSIGN_OR_RETURN(const std::vector<std::string> in_layers,
+                        NamesIn(paths_.Of(kLayersFolder)));
+  COWL_ASSIGN_OR_RETURN(const std::vector<std::string> in_volumes,
+                        NamesIn(paths_.Of(kVolumesFolder)));
   std::unordered_set<std::string> data_files;
   std::unordered_set<std::string> volumes;
   COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
@@ -28,17 +33,17 @@ absl::StatusOr<uint64_t> Reaper::RemoveUnnamedFiles() {
     return absl::OkStatus();
   }));
   COWL_ASSIGN_OR_RETURN(const uint64_t data_bytes,
-                        RemoveUnnamedIn(kLayersFolder, kDataSuffix, data_files));
+                        RemoveUnnamed(kLayersFolder, in_layers, kDataSuffix, data_files));
   COWL_ASSIGN_OR_RETURN(const uint64_t volume_bytes,
-                        RemoveUnnamedIn(kVolumesFolder, kVolumeSuffix, volumes));
+                        RemoveUnnamed(kVolumesFolder, in_volumes, kVolumeSuffix, volumes));
   return data_bytes + volume_bytes;
 }
 
 // Files with other endings are not ours to remove; check reports them.
-absl::StatusOr<uint64_t> Reaper::RemoveUnnamedIn(const std::string& folder,
-                                                 const std::string& suffix,
-                                                 const std::unordered_set<std::string>& named) {
-  COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(folder)));
+absl::StatusOr<uint64_t> Reaper::RemoveUnnamed(const std::string& folder,
+                                               const std::vector<std::string>& names,
+                                               const std::string& suffix,
+                                               const std::unordered_set<std::string>& named) {
   uint64_t freed_bytes = 0;
   for (const std::string& name : names) {
     if (!name.ends_with(suffix) || named.contains(name)) continue;
@@ -51,7 +56,8 @@ absl::StatusOr<uint64_t> Reaper::RemoveUnnamedIn(const std::string& folder,
 }
 
 absl::StatusOr<uint64_t> Reaper::CollectGarbage() {
-  COWL_ASSIGN_OR_RETURN(const uint64_t unnamed_bytes, Run());
+  // One layer that is damaged must not keep the space of the others.
+  const absl::StatusOr<uint64_t> unnamed_bytes = Run();
   COWL_ASSIGN_OR_RETURN(const uint64_t file_bytes, RemoveUnnamedFiles());
   std::vector<Uuid> files;
   COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
@@ -59,11 +65,10 @@ absl::StatusOr<uint64_t> Reaper::CollectGarbage() {
     return absl::OkStatus();
   }));
   uint64_t punched_bytes = 0;
-  absl::Status failed;
+  absl::Status failed = unnamed_bytes.status();
   for (const Uuid& file : files) {
     COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
     const absl::StatusOr<uint64_t> bytes = PunchFile(*slot, file);
-    // One file that is damaged must not keep the space of the others.
     if (bytes.ok()) {
       punched_bytes += *bytes;
     } else {
@@ -71,7 +76,7 @@ absl::StatusOr<uint64_t> Reaper::CollectGarbage() {
     }
   }
   if (!failed.ok()) return failed;
-  return unnamed_bytes + file_bytes + punched_bytes;
+  return *unnamed_bytes + file_bytes + punched_bytes;
 }
 
 }  // namespace cowl

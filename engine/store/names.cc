@@ -103,8 +103,13 @@ absl::Status StoreImpl::RenameImage(const ImageName& old_name, const std::string
 absl::Status StoreImpl::RenameDevice(const std::string& old_name, const std::string& new_name,
                                      bool force) {
   COWL_RETURN_IF_ERROR(ValidateDeviceName(new_name));
+  if (old_name == new_name) return LockDevice(old_name).status();
+  // Both gates, in the names' order, as every renaming: nobody opens it by its new name until the
+  // table knows that it is the same device.
+  LockedDevice target;
+  if (new_name < old_name) target = devices_.Lock(new_name);
   COWL_ASSIGN_OR_RETURN(LockedDevice device, LockDevice(old_name));
-  if (old_name == new_name) return absl::OkStatus();
+  if (old_name < new_name) target = devices_.Lock(new_name);
   // Clients know it by its old name, and so does what attached it.
   COWL_RETURN_IF_ERROR(RequireUnused(device, force));
   COWL_RETURN_IF_ERROR(CloseDisk(*device.entry));

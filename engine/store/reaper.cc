@@ -67,10 +67,23 @@ void HeldLayers::Release(const Uuid& layer) {
 }
 
 absl::StatusOr<uint64_t> Reaper::Run() {
+  uint64_t freed_in_all = 0;
+  // A layer that cannot be merged away, because its map is damaged or the disk is full, must not
+  // keep the space of the others. What they give may be what a full disk lacked.
   while (true) {
-    COWL_ASSIGN_OR_RETURN(const std::optional<Job> job, NextJob());
-    if (!job) return ReclaimNoted();
-    COWL_RETURN_IF_ERROR(Do(*job));
+    std::unordered_set<Uuid> skipped;
+    absl::Status failed;
+    while (true) {
+      COWL_ASSIGN_OR_RETURN(const std::optional<Job> job, NextJob(skipped));
+      if (!job) break;
+      const absl::Status status = Do(*job);
+      if (!status.ok()) skipped.insert(job->layer.id);
+      failed.Update(status);
+    }
+    COWL_ASSIGN_OR_RETURN(const uint64_t freed_bytes, ReclaimNoted());
+    freed_in_all += freed_bytes;
+    if (failed.ok()) return freed_in_all;
+    if (!absl::IsResourceExhausted(failed) || freed_bytes == 0) return failed;
   }
 }
 
@@ -86,7 +99,8 @@ absl::StatusOr<std::unordered_set<Uuid>> Reaper::Untouchable(CatalogQueries& que
   return layers;
 }
 
-absl::StatusOr<std::optional<Reaper::Job>> Reaper::NextJob() {
+absl::StatusOr<std::optional<Reaper::Job>> Reaper::NextJob(
+    const std::unordered_set<Uuid>& skipped) {
   std::optional<Job> job;
   const absl::Status status = catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> unnamed, queries.UnnamedLayers());
@@ -94,7 +108,7 @@ absl::StatusOr<std::optional<Reaper::Job>> Reaper::NextJob() {
     COWL_ASSIGN_OR_RETURN(const std::unordered_set<Uuid> untouchable, Untouchable(queries));
     // The newest first: deleting a chain from its top downwards merges nothing.
     for (auto id = unnamed.rbegin(); id != unnamed.rend(); ++id) {
-      if (untouchable.contains(*id) || held_.IsHeld(*id)) continue;
+      if (skipped.contains(*id) || untouchable.contains(*id) || held_.IsHeld(*id)) continue;
       COWL_ASSIGN_OR_RETURN(LayerRow layer, queries.FindLayer(*id));
       COWL_ASSIGN_OR_RETURN(std::vector<LayerRow> children, queries.Children(*id));
       job = Job{std::move(layer), std::move(children)};

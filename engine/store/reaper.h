@@ -101,7 +101,7 @@ class Reaper {
     LayerRow layer;
     std::vector<LayerRow> children;
   };
-  absl::StatusOr<std::optional<Job>> NextJob();
+  absl::StatusOr<std::optional<Job>> NextJob(const std::unordered_set<Uuid>& skipped);
   absl::StatusOr<std::unordered_set<Uuid>> Untouchable(CatalogQueries& queries);
   absl::Status Do(const Job& job);
   absl::Status RewriteChildren(LoopSlot& slot, const Job& job, std::vector<LayerRow>* changed,
@@ -110,8 +110,10 @@ class Reaper {
   absl::StatusOr<uint64_t> ReclaimNoted();
   absl::StatusOr<uint64_t> Reclaim(const Uuid& file);
   absl::StatusOr<uint64_t> PunchFile(LoopSlot& slot, const Uuid& file);
-  absl::StatusOr<uint64_t> RemoveUnnamedIn(const std::string& folder, const std::string& suffix,
-                                           const std::unordered_set<std::string>& named);
+  absl::StatusOr<uint64_t> RemoveUnnamed(const std::string& folder,
+                                         const std::vector<std::string>& names,
+                                         const std::string& suffix,
+                                         const std::unordered_set<std::string>& named);
 
   const StorePaths paths_;
   Catalog& catalog_;

@@ -204,6 +204,7 @@ class StoreImpl : public Store {
   absl::Status CheckPending(LoopSlot& slot, const DeviceRow& row, CheckRun& run);
   absl::Status CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id, CheckRun& run);
   absl::Status CheckLeaks(CheckRun& run);
+  absl::Status AddNamedPaths(std::unordered_set<std::string>& named);
   absl::Status Repair(CheckRun& run);
 
   // map_reports.cc

@@ -170,7 +170,9 @@ TEST_F(CowDeviceTest, AWriteIsCutIntoDataAndLongRunsOfZeros) {
   EXPECT_OK(Write(BlockOffsetBytes(2), bytes));
   EXPECT_EQ(*Read(BlockOffsetBytes(2), bytes.size()), bytes);
   std::vector<std::pair<uint64_t, uint64_t>> holes;
-  for (const MapExtent& extent : *device().Map(BlockOffsetBytes(2), bytes.size(), 100)) {
+  const auto extents = device().Map(BlockOffsetBytes(2), bytes.size(), 100);
+  ASSERT_OK(extents);
+  for (const MapExtent& extent : *extents) {
     if (extent.type != MapExtent::Type::kZero) continue;
     holes.emplace_back(extent.offset_bytes / kBlockBytes - 2, extent.length_bytes / kBlockBytes);
   }

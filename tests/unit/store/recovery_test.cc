@@ -107,6 +107,8 @@ Task<absl::Status> SwitchByHand(Loop& loop, Storage& storage, Uuid id, Uuid succ
   const std::string block(kBlockBytes, 'Y');
   if (write)
     COWL_CO_RETURN_IF_ERROR(co_await (*successor)->Write(2, std::as_bytes(std::span(block))));
+  co_await (*overlay)->EndBackground();
+  co_await (*successor)->EndBackground();
   co_return absl::OkStatus();
 }
 
