@@ -123,7 +123,13 @@ absl::StatusOr<std::optional<Reaper::Job>> Reaper::NextJob(
 absl::Status Reaper::Do(const Job& job) {
   std::unique_lock lock(files_mutex_);
   // Somebody may have come to hold it, or to pin it, before the lock was ours.
-  if (held_.IsHeld(job.layer.id)) return absl::OkStatus();
+  bool is_pinned = false;
+  COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(const std::unordered_set<Uuid> untouchable, Untouchable(queries));
+    is_pinned = untouchable.contains(job.layer.id);
+    return absl::OkStatus();
+  }));
+  if (is_pinned || held_.IsHeld(job.layer.id)) return absl::OkStatus();
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
   std::vector<LayerRow> changed;
   std::vector<std::vector<Uuid>> files;

@@ -1,4 +1,6 @@
 // snapshots.cc: the verbs that seal a device: snapshot, commit, clone, freeze.
+#include <shared_mutex>
+
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "store/disk.h"
@@ -107,6 +109,8 @@ absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name) {
     const Uuid layer = named.image->layer;
     // For reading only: nobody can delete the layer while this store is open.
     if (options_.read_only) return ViewOf(layer, 0, "");
+    // Nobody merges a layer of the chain away between the pin and the list.
+    std::shared_lock lock(files_mutex_);
     COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return pin(edits, layer); }));
     return ViewOf(layer, 0, token);
   }
