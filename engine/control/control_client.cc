@@ -47,6 +47,10 @@ absl::StatusOr<UniqueFd> ConnectSocket(const std::string& directory) {
                      absl::StrCat(directory, "/", kControlSocketName));
 }
 
+absl::Status EndedBeforeItBegan() {
+  return Unavailable("the server of this store ended before it began with this command: try again");
+}
+
 }  // namespace
 
 ControlClient::ControlClient(UniqueFd socket, std::string version)
@@ -88,14 +92,6 @@ absl::Status ControlClient::CheckHello(const Json& hello, const std::string& dir
       "the server of store ", directory, " is cowl ", theirs, " and this command is cowl ",
       version_, ": use the same version, or end the server (pid ", pid_, ") first"));
 }
-
-namespace {
-
-absl::Status EndedBeforeItBegan() {
-  return Unavailable("the server of this store ended before it began with this command: try again");
-}
-
-}  // namespace
 
 absl::Status ControlClient::SendRequest(const std::string& verb, const Json& args,
                                         std::span<const int> fds) {

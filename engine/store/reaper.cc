@@ -68,22 +68,27 @@ void HeldLayers::Release(const Uuid& layer) {
 
 absl::StatusOr<uint64_t> Reaper::Run() {
   uint64_t freed_in_all = 0;
-  // A layer that cannot be merged away, because its map is damaged or the disk is full, must not
-  // keep the space of the others. What they give may be what a full disk lacked.
   while (true) {
-    std::unordered_set<Uuid> skipped;
-    absl::Status failed;
-    while (true) {
-      COWL_ASSIGN_OR_RETURN(const std::optional<Job> job, NextJob(skipped));
-      if (!job) break;
-      const absl::Status status = Do(*job);
-      if (!status.ok()) skipped.insert(job->layer.id);
-      failed.Update(status);
-    }
+    const absl::Status removed = RemoveUnnamedLayers();
     COWL_ASSIGN_OR_RETURN(const uint64_t freed_bytes, ReclaimNoted());
     freed_in_all += freed_bytes;
-    if (failed.ok()) return freed_in_all;
-    if (!absl::IsResourceExhausted(failed) || freed_bytes == 0) return failed;
+    if (removed.ok()) return freed_in_all;
+    // What came back may be what a full disk lacked.
+    if (!absl::IsResourceExhausted(removed) || freed_bytes == 0) return removed;
+  }
+}
+
+// A layer that cannot be merged away, because a map is damaged or the disk is full, must not keep
+// the space of the others: the first failure is told when all have been tried.
+absl::Status Reaper::RemoveUnnamedLayers() {
+  std::unordered_set<Uuid> skipped;
+  absl::Status failed;
+  while (true) {
+    COWL_ASSIGN_OR_RETURN(const std::optional<Job> job, NextJob(skipped));
+    if (!job) return failed;
+    const absl::Status status = Do(*job);
+    if (!status.ok()) skipped.insert(job->layer.id);
+    failed.Update(status);
   }
 }
 

@@ -101,6 +101,7 @@ class Reaper {
     LayerRow layer;
     std::vector<LayerRow> children;
   };
+  absl::Status RemoveUnnamedLayers();
   absl::StatusOr<std::optional<Job>> NextJob(const std::unordered_set<Uuid>& skipped);
   absl::StatusOr<std::unordered_set<Uuid>> Untouchable(CatalogQueries& queries);
   absl::Status Do(const Job& job);

@@ -188,6 +188,40 @@ read_hex() {
   [ "$(ls store/volumes | wc -l)" = 1 ]
 }
 
+@test "check sees a volume that was cut short, or is no file" {
+  cowl volume create vol --size 1M >/dev/null
+  succeeds cowl check
+  file=$(echo store/volumes/vol-*)
+  truncate -s 300K "$file"
+  run -2 --separate-stderr cowl check --json
+  [ "$(jq -c '.errors[0] | [.offset_bytes, (.message | test("ends here: volume vol"))]' <<<"$output")" = '[307200,true]' ]
+  rm "$file"
+  mkdir "$file"
+  run -2 --separate-stderr cowl check --json
+  [[ $(jq -r '.errors[0].message' <<<"$output") == *"no regular file"* ]]
+}
+
+@test "a layer that cannot be merged away keeps no other space" {
+  cowl create base one >/dev/null
+  write_device one 0 4096 0x11
+  cowl snapshot one base:middle >/dev/null
+  write_device one 4096 4096 0x12
+  cowl commit one base:top >/dev/null
+  top=store/layers/$(cowl inspect base:top --json | jq -r '.layers[0].id').cowl
+  head -c 1M /dev/urandom >other.raw
+  cowl import other.raw other >/dev/null
+  other=store/layers/$(cowl inspect other --json | jq -r '.layers[0].id').cowl
+  is_served && cowl stop
+  # Both superblocks of the layer that the middle is to be merged into.
+  printf 'damaged!' | dd of="$top" bs=1 seek=100 conv=notrunc status=none
+  printf 'damaged!' | dd of="$top" bs=1 seek=4196 conv=notrunc status=none
+  start_server
+  cowl rmi base:middle 2>/dev/null || true
+  cowl rmi other 2>/dev/null || true
+  for _ in $(seq 40); do [[ -e $other ]] || break; sleep 0.1; done
+  [ ! -e "$other" ]
+}
+
 @test "verbs that only read write nothing" {
   is_served && skip "a server may write"
   write_device web 0 4096 0x44
