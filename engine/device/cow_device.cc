@@ -112,7 +112,7 @@ class CowDevice::Operation {
     if (is_change_) ++device_.changes_;
   }
   ~Operation() {
-    if (is_change_ && --device_.changes_ == 0) device_.changes_done_.WakeAll();
+    if (is_change_) device_.EndChange();
     if (--device_.operations_ == 0) device_.operations_done_.WakeAll();
   }
   Operation(const Operation&) = delete;
@@ -129,7 +129,9 @@ CowDevice::CowDevice(DataFileCache& files, std::shared_ptr<const ChainMap> chain
       options_(std::move(options)),
       overlay_(std::move(overlay)),
       chain_(chain != nullptr ? std::move(chain) : std::make_shared<const ChainMap>()),
-      chain_files_(chain_->files.size()) {}
+      chain_files_(chain_->files.size()) {
+  CountBelow();
+}
 
 CowDevice::~CowDevice() = default;
 
@@ -151,9 +153,59 @@ uint64_t CowDevice::stored_blocks() const {
   return (overlay_ ? overlay_->stored_blocks() : 0) + (sealed_ ? sealed_->stored_blocks() : 0);
 }
 
-void CowDevice::SetCap(uint64_t cap_blocks, uint64_t stored_below_blocks) {
-  options_.cap_blocks = cap_blocks;
-  options_.stored_below_blocks = stored_below_blocks;
+void CowDevice::SetCap(DeviceCap cap) {
+  options_.cap = std::move(cap);
+  CountBelow();
+}
+
+void CowDevice::EndChange() {
+  ++version_;
+  if (watch_) std::exchange(watch_, nullptr)();
+  if (--changes_ == 0) changes_done_.WakeAll();
+}
+
+BlockRanges CowDevice::HiddenIn(const ExtentArray& layer) const {
+  BlockRanges hidden;
+  if (overlay_ == nullptr) return hidden;
+  for (const Extent& extent : layer.extents()) {
+    if (!extent.is_data()) continue;
+    overlay_->VisitRange(extent.start(), extent.end(), [&](const Segment& segment) {
+      if (segment.kind != Segment::Kind::kAbsent) hidden.emplace_back(segment.start, segment.end());
+    });
+  }
+  return Normalized(std::move(hidden));
+}
+
+// Looked up before the flush: what comes after that may be lost.
+Task<absl::StatusOr<BlockRanges>> CowDevice::DurablyHiddenIn(const ExtentArray& layer) {
+  BlockRanges hidden = HiddenIn(layer);
+  COWL_CO_RETURN_IF_ERROR(co_await Flush());
+  co_return hidden;
+}
+
+// Data blocks of [begin, end) that are read from layers of the device's own.
+uint64_t CowDevice::SeenOfOwnLayers(uint64_t begin, uint64_t end) const {
+  const std::vector<Uuid>& own = options_.cap.own_layers;
+  if (own.empty()) return 0;
+  std::vector<Piece> pieces;
+  uint64_t blocks = 0;
+  chain_->extents.VisitRange(begin, end, [&](const Segment& segment) {
+    if (segment.kind != Segment::Kind::kData) return;
+    const Uuid& layer = chain_->layers[chain_->sources[segment.source].layer_index];
+    if (std::find(own.begin(), own.end(), layer) == own.end()) return;
+    pieces.clear();
+    LookUp(segment.start, segment.end(), &pieces);
+    for (const Piece& piece : pieces) {
+      if (piece.level == Piece::Level::kChain) blocks += piece.segment.length;
+    }
+  });
+  return blocks;
+}
+
+void CowDevice::CountBelow() {
+  if (options_.cap.blocks_max == 0) return;
+  below_blocks_ = SeenOfOwnLayers(0, BlocksCeil(options_.size_bytes));
+  below_version_ = version_;
 }
 
 // --- Reading
@@ -383,15 +435,22 @@ Task<absl::Status> CowDevice::WriteRange(uint64_t offset_bytes, std::span<const 
   co_return absl::OkStatus();
 }
 
-// The cap counts live blocks: those there are, and those that writes in flight may add.
+// The cap counts live blocks: those there are, and those that writes in flight may add. What was
+// seen of the layers below is counted again only when it decides: it never grows.
 absl::Status CowDevice::ReserveForCap(uint64_t block, uint64_t blocks, uint64_t* reserved) {
-  if (options_.cap_blocks == 0) return absl::OkStatus();
-  const uint64_t added = blocks - overlay_->StoredIn(block, block + blocks);
-  const uint64_t stored = options_.stored_below_blocks + stored_blocks() + cap_reserved_blocks_;
-  if (added > 0 && stored + added > options_.cap_blocks) {
-    return OutOfSpace(absl::StrCat(options_.name, ": its cap of ",
-                                   BlockOffsetBytes(options_.cap_blocks),
-                                   " bytes is reached; discard makes room"));
+  const uint64_t blocks_max = options_.cap.blocks_max;
+  if (blocks_max == 0) return absl::OkStatus();
+  uint64_t added = blocks - overlay_->StoredIn(block, block + blocks);
+  const auto is_too_much = [&] {
+    return below_blocks_ + stored_blocks() + cap_reserved_blocks_ + added > blocks_max;
+  };
+  if (added > 0 && is_too_much()) {
+    added -= SeenOfOwnLayers(block, block + blocks);  // hidden by this write
+    if (below_version_ != version_ && added > 0 && is_too_much()) CountBelow();
+    if (added > 0 && is_too_much()) {
+      return OutOfSpace(absl::StrCat(options_.name, ": its cap of ", BlockOffsetBytes(blocks_max),
+                                     " bytes is reached; discard makes room"));
+    }
   }
   *reserved = added;
   cap_reserved_blocks_ += added;

@@ -19,14 +19,19 @@
 
 namespace cowl {
 
+// How much a device may store.
+struct DeviceCap {
+  uint64_t blocks_max = 0;  // of data; 0: no bound
+  // Layers of the chain that nobody else names, left below the device by clones and exports: what
+  // it still sees of them counts as stored.
+  std::vector<Uuid> own_layers;
+};
+
 struct CowDeviceOptions {
   std::string name;  // for error messages
   uint64_t size_bytes = 0;
   bool read_only = false;
-  // The most data blocks the device may store, 0: no bound. `stored_below_blocks` counts as stored
-  // already: unnamed layers that are the device's own.
-  uint64_t cap_blocks = 0;
-  uint64_t stored_below_blocks = 0;
+  DeviceCap cap;
   // Makes the overlay at the first write, durably, known to the catalog. Runs on the loop. Not set:
   // read_only.
   std::function<Task<absl::StatusOr<std::unique_ptr<Overlay>>>()> make_overlay;
@@ -82,7 +87,16 @@ class CowDevice : public BlockDevice {
 
   // Shrinking: the caller has discarded what lies beyond.
   void Resize(uint64_t size_bytes) { options_.size_bytes = size_bytes; }
-  void SetCap(uint64_t cap_blocks, uint64_t stored_below_blocks);
+  void SetCap(DeviceCap cap);
+
+  // Data blocks of `layer`, the top one of the chain, that the overlay hides; and the same when
+  // that has become durable: as long as there is this overlay, nobody reads them any more.
+  BlockRanges HiddenIn(const ExtentArray& layer) const;
+  Task<absl::StatusOr<BlockRanges>> DurablyHiddenIn(const ExtentArray& layer);
+  // Grows with every change that has ended.
+  uint64_t version() const { return version_; }
+  // Called once, on the loop, when the next change ends.
+  void WatchNextChange(std::function<void()> watch) { watch_ = std::move(watch); }
 
   bool has_overlay() const { return overlay_ != nullptr; }
   bool is_sealing() const { return sealed_ != nullptr; }
@@ -115,6 +129,9 @@ class CowDevice : public BlockDevice {
   Task<absl::Status> WriteZeroData(uint64_t offset_bytes, uint64_t length_bytes);
   Task<absl::Status> ZeroRange(uint64_t offset_bytes, uint64_t length_bytes);
   absl::Status ReserveForCap(uint64_t block, uint64_t blocks, uint64_t* reserved);
+  uint64_t SeenOfOwnLayers(uint64_t begin, uint64_t end) const;
+  void CountBelow();
+  void EndChange();
 
   DataFileCache& files_;
   CowDeviceOptions options_;
@@ -136,7 +153,14 @@ class CowDevice : public BlockDevice {
   WaitQueue changes_done_;
   WaitQueue resumed_;
   WaitQueue overlay_made_;
+
+  uint64_t version_ = 0;
+  std::function<void()> watch_;
+
+  // The cap.
   uint64_t cap_reserved_blocks_ = 0;  // by writes in flight
+  uint64_t below_blocks_ = 0;         // SeenOfOwnLayers of the whole device, at below_version_
+  uint64_t below_version_ = 0;
 };
 
 }  // namespace cowl

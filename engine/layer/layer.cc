@@ -178,6 +178,28 @@ FileMap MapOfChain(const ChainMap& chain, const Uuid& self) {
   return Compacted(map, false);
 }
 
+FileMap WithoutRanges(const FileMap& map, const BlockRanges& ranges) {
+  FileMap rest;
+  rest.files = map.files;
+  ExtentArrayBuilder builder;
+  auto cut = ranges.begin();
+  for (const Extent& extent : map.extents.extents()) {
+    const Segment whole{extent.start(), extent.length(),
+                        extent.is_data() ? Segment::Kind::kData : Segment::Kind::kZero,
+                        static_cast<uint32_t>(extent.source()),
+                        extent.is_data() ? extent.physical() : 0};
+    while (cut != ranges.end() && cut->second <= whole.start) ++cut;
+    uint64_t kept_from = whole.start;
+    for (auto next = cut; next != ranges.end() && next->first < whole.end(); ++next) {
+      if (next->first > kept_from) builder.Add(whole.Slice(kept_from, next->first));
+      kept_from = next->second;
+    }
+    if (kept_from < whole.end()) builder.Add(whole.Slice(kept_from, whole.end()));
+  }
+  rest.extents = builder.Build();
+  return Compacted(rest, /*keep_zeros=*/true);
+}
+
 Task<absl::Status> RewriteMap(Storage& storage, std::string name, FileMap map, Uuid parent) {
   absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kReadWrite);
   if (!file.ok()) co_return file.status();

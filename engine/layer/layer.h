@@ -55,6 +55,11 @@ absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(
 // listed.
 FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent);
 
+// Half-open ranges of blocks, sorted and disjoint.
+using BlockRanges = std::vector<std::pair<uint64_t, uint64_t>>;
+// Sorts and joins.
+BlockRanges Normalized(BlockRanges ranges);
+
 // Replaces the map of layer file `name` and its parent, as a new version behind the other
 // superblock.
 Task<absl::Status> RewriteMap(Storage& storage, std::string name, FileMap map, Uuid parent);
@@ -69,6 +74,9 @@ FileMap MapOfChain(const ChainMap& chain, const Uuid& self);
 // somebody else wrote: a catalog row, a hole punch.
 Task<absl::Status> SettleSuperblock(Storage& storage, std::string name);
 
+// `map` without what it says of `ranges`, sorted and disjoint; its first file stays listed.
+FileMap WithoutRanges(const FileMap& map, const BlockRanges& ranges);
+
 // Makes a layer file from a map alone.
 struct NewLayer {
   Uuid id;
@@ -77,11 +85,6 @@ struct NewLayer {
   std::string created_by;
 };
 Task<absl::Status> WriteMapOnlyLayer(Storage& storage, NewLayer layer, FileMap map);
-
-// Half-open ranges of blocks of one data file, sorted and disjoint.
-using BlockRanges = std::vector<std::pair<uint64_t, uint64_t>>;
-// Sorts and joins.
-BlockRanges Normalized(BlockRanges ranges);
 
 // What the data file itself needs besides data: superblocks, sections, checksum pages.
 BlockRanges MetadataRanges(const Superblock& superblock, std::span<const uint64_t> page_blocks);

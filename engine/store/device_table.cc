@@ -16,7 +16,9 @@ LockedDevice DeviceTable::Lock(const std::string& name) {
     // now.
     std::lock_guard lock(mutex_);
     const auto found = entries_.find(name);
-    if (found != entries_.end() && found->second == locked.entry) return locked;
+    if (found == entries_.end() || found->second != locked.entry) continue;
+    locked.entry->name = name;
+    return locked;
   }
 }
 
@@ -26,6 +28,7 @@ void DeviceTable::Rename(const std::string& old_name, const std::string& new_nam
   if (found == entries_.end()) return;
   std::shared_ptr<DeviceEntry> entry = std::move(found->second);
   entries_.erase(found);
+  entry->name = new_name;
   // Somebody who asked for the new name too early may have made an entry; it is replaced, and that
   // one starts over.
   entries_[new_name] = std::move(entry);

@@ -30,10 +30,12 @@ struct Disk {
   RawDevice* raw = nullptr;             // or a volume
   HeldLayers::Hold hold;                // of an image: keeps its layer
   UniqueFd volume_lock;                 // of a volume: nobody reads its file as it is on the disk
+  bool has_own_layers = false;          // guarded by the gate; see own_layers.cc
 };
 
 struct DeviceEntry {
   std::mutex gate;
+  std::string name;            // of the device, guarded by gate
   std::shared_ptr<Disk> disk;  // guarded by gate; null: closed
   UserList users;
 };

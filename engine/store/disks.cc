@@ -150,7 +150,9 @@ absl::Status StoreImpl::EnsureOpen(LockedDevice& device) {
                           }));
   }
   COWL_ASSIGN_OR_RETURN(device.entry->disk, OpenDevice(device.row));
-  return absl::OkStatus();
+  const absl::Status status = RefreshCap(device);
+  if (!status.ok()) CloseDisk(*device.entry).IgnoreError();
+  return status;
 }
 
 absl::StatusOr<std::shared_ptr<const ChainMap>> StoreImpl::LoadChain(LoopSlot& slot,
@@ -161,14 +163,10 @@ absl::StatusOr<std::shared_ptr<const ChainMap>> StoreImpl::LoadChain(LoopSlot& s
   return chains_.Load(slot, chain);
 }
 
-absl::StatusOr<CowDeviceOptions> StoreImpl::OptionsFor(const DeviceRow& row, LoopSlot& slot) {
+CowDeviceOptions StoreImpl::OptionsFor(const DeviceRow& row, LoopSlot& slot) {
   CowDeviceOptions options;
   options.name = absl::StrCat("device ", row.name);
   options.size_bytes = row.size_bytes;
-  options.cap_blocks = BlocksFloor(row.cap_bytes);
-  COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes,
-                        Read<uint64_t>([&](CatalogQueries& q) { return StoredBelow(q, row); }));
-  options.stored_below_blocks = BlocksFloor(below_bytes);
   const auto maker = std::make_shared<const OverlayMaker>(
       OverlayMaker{&slot,
                    catalog_.get(),
@@ -192,7 +190,7 @@ absl::Status StoreImpl::OpenDeviceOn(LoopSlot& slot, const DeviceRow& row, Disk&
   // Shared until the overlay is open, so that no layer of the chain is merged away meanwhile.
   std::shared_lock lock(files_mutex_);
   COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain, LoadChain(slot, row.base_layer));
-  COWL_ASSIGN_OR_RETURN(CowDeviceOptions options, OptionsFor(row, slot));
+  CowDeviceOptions options = OptionsFor(row, slot);
   return RunOn(slot.loop(), OpenCow(slot, row, std::move(chain), std::move(options), disk));
 }
 
@@ -232,12 +230,21 @@ absl::Status StoreImpl::CloseDisk(DeviceEntry& entry) {
   return DestroyDisk(std::exchange(entry.disk, nullptr));
 }
 
+// As CloseDisk, when the device stays. REQUIRES: runs where the reaper does.
+void StoreImpl::Settle(LockedDevice& device) {
+  DeviceEntry& entry = *device.entry;
+  if (entry.disk != nullptr && entry.disk->has_own_layers && !options_.read_only) {
+    const absl::Status status = GiveBackHidden(device);
+    if (!status.ok()) Warn(absl::StrCat("device ", entry.name), status);
+  }
+  const absl::Status status = CloseDisk(entry);
+  if (!status.ok()) Warn(absl::StrCat("closing device ", entry.name), status);
+}
+
 void StoreImpl::CloseSoon(std::shared_ptr<DeviceEntry> entry) {
   worker_.Post([this, entry = std::move(entry)] {
-    std::lock_guard gate(entry->gate);
-    if (!entry->users.empty()) return;
-    const absl::Status status = CloseDisk(*entry);
-    if (!status.ok()) Warn("closing a device", status);
+    LockedDevice device{entry, std::unique_lock(entry->gate), {}};
+    if (entry->users.empty()) Settle(device);
   });
 }
 
@@ -267,7 +274,8 @@ absl::Status StoreImpl::RefreshChain(const std::string& name, const std::vector<
   std::shared_lock lock(files_mutex_);
   COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain,
                         LoadChain(*disk.slot, device->row.base_layer));
-  return RunOn(disk.slot->loop(), ReplaceChainOf(*disk.cow, std::move(chain)));
+  COWL_RETURN_IF_ERROR(RunOn(disk.slot->loop(), ReplaceChainOf(*disk.cow, std::move(chain))));
+  return RefreshCap(*device);
 }
 
 absl::Status StoreImpl::RequireUnused(LockedDevice& device, bool force) {

@@ -48,20 +48,6 @@ Task<absl::StatusOr<uint64_t>> CountOpen(CowDevice& device) { co_return device.s
 
 }  // namespace
 
-// What was sealed below a device by clones and is nobody's image: from its base down to what a
-// reset goes back to.
-absl::StatusOr<uint64_t> StoreImpl::StoredBelow(CatalogQueries& queries, const DeviceRow& row) {
-  uint64_t bytes = 0;
-  if (row.base_layer == row.image_layer) return bytes;
-  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain, queries.Chain(row.base_layer));
-  for (const LayerRow& layer : chain) {
-    if (layer.id == row.image_layer) break;
-    COWL_ASSIGN_OR_RETURN(const LayerUse use, queries.UseOf(layer.id));
-    if (use.image_count == 0) bytes += layer.stored_bytes;
-  }
-  return bytes;
-}
-
 absl::StatusOr<uint64_t> StoreImpl::OverlayBytes(const DeviceRow& row) {
   const std::shared_ptr<DeviceEntry> entry = devices_.Find(row.name);
   if (entry != nullptr) {

@@ -97,12 +97,11 @@ StoreImpl::StoreImpl(StorePaths paths, const StoreOptions& options, StoreLock lo
 }
 
 StoreImpl::~StoreImpl() {
-  worker_.Wait(std::chrono::hours(24));
+  worker_.End();
   for (const std::string& name : devices_.Names()) {
     const std::shared_ptr<DeviceEntry> entry = devices_.Find(name);
-    std::lock_guard gate(entry->gate);
-    const absl::Status status = CloseDisk(*entry);
-    if (!status.ok()) Warn("closing device " + name, status);
+    LockedDevice device{entry, std::unique_lock(entry->gate), {}};
+    Settle(device);
   }
 }
 
@@ -154,6 +153,8 @@ void StoreImpl::ReapSoon() {
     const absl::StatusOr<uint64_t> freed_bytes = reaper_.Run();
     if (!freed_bytes.ok()) Warn("deleting layers that nobody names", freed_bytes.status());
     reserve_.Refill();
+    // Whoever went may have been the last to read, beside a device, what that has written over.
+    CheckHiddenOfAll();
     const std::vector<Uuid> deleted = reaper_.TakeDeleted();
     if (deleted.empty()) return;
     for (const std::string& name : devices_.Names()) {

@@ -56,10 +56,8 @@ Task<absl::Status> SwitchOnLoop(LoopSlot& slot, CowDevice& device, Overlay::NewO
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> InstallOnLoop(CowDevice& device, std::shared_ptr<const ChainMap> chain,
-                                 uint64_t cap_blocks, uint64_t below_blocks) {
+Task<absl::Status> InstallOnLoop(CowDevice& device, std::shared_ptr<const ChainMap> chain) {
   device.InstallChain(std::move(chain));
-  device.SetCap(cap_blocks, below_blocks);
   co_return absl::OkStatus();
 }
 
@@ -240,12 +238,8 @@ absl::Status StoreImpl::InstallNewChain(LockedDevice& device) {
   Disk& disk = *device.entry->disk;
   COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain,
                         LoadChain(*disk.slot, device.row.base_layer));
-  COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes, Read<uint64_t>([&](CatalogQueries& q) {
-                          return StoredBelow(q, device.row);
-                        }));
-  return RunOn(disk.slot->loop(),
-               InstallOnLoop(*disk.cow, std::move(chain), BlocksFloor(device.row.cap_bytes),
-                             BlocksFloor(below_bytes)));
+  COWL_RETURN_IF_ERROR(RunOn(disk.slot->loop(), InstallOnLoop(*disk.cow, std::move(chain))));
+  return RefreshCap(device);
 }
 
 // What the catalog is to say of a layer file on `parent`. A chain that would grow too long ends in

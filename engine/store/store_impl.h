@@ -218,21 +218,34 @@ class StoreImpl : public Store {
   absl::StatusOr<LockedDevice> LockDevice(const std::string& name);
   absl::Status EnsureOpen(LockedDevice& device);
   absl::Status CloseDisk(DeviceEntry& entry);
+  void Settle(LockedDevice& device);
   void CloseSoon(std::shared_ptr<DeviceEntry> entry);
   void DestroySoon(std::shared_ptr<Disk> disk);
   absl::Status RequireUnused(LockedDevice& device, bool force);
   absl::StatusOr<std::shared_ptr<Disk>> OpenDevice(const DeviceRow& row);
   absl::Status OpenDeviceOn(LoopSlot& slot, const DeviceRow& row, Disk& disk);
-  absl::StatusOr<CowDeviceOptions> OptionsFor(const DeviceRow& row, LoopSlot& slot);
+  CowDeviceOptions OptionsFor(const DeviceRow& row, LoopSlot& slot);
   absl::StatusOr<std::shared_ptr<Disk>> OpenImage(const ImageRow& row);
   absl::Status DestroyDisk(std::shared_ptr<Disk> disk);
   absl::StatusOr<std::shared_ptr<const ChainMap>> LoadChain(LoopSlot& slot, const Uuid& top);
   static absl::StatusOr<std::string> OriginOf(CatalogQueries& queries, const DeviceRow& row);
-  // Data of unnamed layers that are a device's own: what was sealed below it by clones.
-  static absl::StatusOr<uint64_t> StoredBelow(CatalogQueries& queries, const DeviceRow& row);
   UserList& ImageUsers(const std::string& image);
 
   absl::Status RefreshChain(const std::string& name, const std::vector<Uuid>& deleted);
+
+  // own_layers.cc
+  static absl::StatusOr<std::vector<LayerRow>> OwnLayers(CatalogQueries& queries,
+                                                         const DeviceRow& row);
+  static absl::StatusOr<uint64_t> StoredBelow(CatalogQueries& queries, const DeviceRow& row);
+  static absl::StatusOr<std::optional<LayerRow>> SoleBase(CatalogQueries& queries,
+                                                          const DeviceRow& row);
+  absl::Status RefreshCap(LockedDevice& device);
+  static constexpr uint64_t kNoVersion = UINT64_MAX;  // of no device
+  void CheckHiddenSoon(const std::weak_ptr<DeviceEntry>& entry, uint64_t seen_version);
+  void CheckHiddenOfAll();
+  void CheckHidden(const std::shared_ptr<DeviceEntry>& entry, uint64_t seen_version);
+  absl::Status GiveBackHidden(LockedDevice& device);
+  absl::StatusOr<bool> DropHidden(Disk& disk, LayerRow layer);
 
   // The reaper, run by the worker; waits for it for up to two seconds.
   void ReapSoon();

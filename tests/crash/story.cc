@@ -189,7 +189,7 @@ Task<void> Life::Client() {
 
 Task<absl::Status> Life::ControlOnce() {
   const size_t layers = stack_.catalog().layers.size();
-  switch (random_() % 6) {
+  switch (random_() % 7) {
     case 0:
     case 1:
       ++counts_.snapshots;
@@ -201,6 +201,10 @@ Task<absl::Status> Life::ControlOnce() {
       absl::StatusOr<uint64_t> freed = co_await stack_.CollectGarbage();
       co_return freed.status();
     }
+    case 4:
+      if (layers < 1 || !stack_.catalog().pending.IsNil()) co_return absl::OkStatus();
+      ++counts_.drops;
+      co_return co_await stack_.DropHidden();
     default:
       co_return co_await stack_.device().overlay()->Checkpoint();
   }

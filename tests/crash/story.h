@@ -37,6 +37,7 @@ struct StoryCounts {
   uint64_t power_cuts_lived_on = 0;
   uint64_t kills = 0;
   uint64_t snapshots = 0;
+  uint64_t drops = 0;    // of what the overlay hides
   uint64_t forward = 0;  // recoveries that rolled a snapshot forward
   uint64_t back = 0;
   void Add(const StoryCounts& other);

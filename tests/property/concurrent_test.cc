@@ -143,7 +143,7 @@ class Storm {
   Task<absl::Status> ControlOnce() {
     if (!stack_.device().has_overlay()) co_return absl::OkStatus();
     const size_t layers = stack_.catalog().layers.size();
-    switch (random_() % 5) {
+    switch (random_() % 6) {
       case 0:
         if (layers < 2) co_return absl::OkStatus();
         co_return co_await stack_.DeleteLayer(1 + random_() % (layers - 1));
@@ -153,6 +153,9 @@ class Storm {
       }
       case 2:
         co_return co_await stack_.device().overlay()->Checkpoint();
+      case 3:
+        if (layers < 1) co_return absl::OkStatus();
+        co_return co_await stack_.DropHidden();
       default:
         co_return co_await stack_.Snapshot();
     }

@@ -93,7 +93,7 @@ Task<absl::Status> Stack::OpenDevice() {
   CowDeviceOptions options;
   options.name = "device";
   options.size_bytes = catalog_.size_bytes;
-  options.cap_blocks = cap_blocks;
+  options.cap.blocks_max = cap_blocks;
   options.make_overlay = [this] { return MakeOverlay(); };
   device_ = std::make_unique<CowDevice>(*files_, *std::move(chain), std::move(overlay),
                                         std::move(options));
@@ -228,6 +228,25 @@ Task<absl::Status> Stack::DeleteLayer(size_t index) {
   absl::StatusOr<std::shared_ptr<const ChainMap>> chain = co_await LoadChain();
   if (!chain.ok()) co_return chain.status();
   device_->ReplaceChain(*std::move(chain));
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Stack::DropHidden() {
+  absl::StatusOr<Maps> maps = co_await LoadMaps();
+  if (!maps.ok()) co_return maps.status();
+  const FileMap& map = maps->front()->map;
+  absl::StatusOr<BlockRanges> hidden = co_await device_->DurablyHiddenIn(map.extents);
+  if (!hidden.ok()) co_return hidden.status();
+  FileMap seen = WithoutRanges(map, *hidden);
+  const Uuid parent = maps->front()->superblock.parent;
+  std::string name = DataFileName(catalog_.layers.front());
+  COWL_CO_RETURN_IF_ERROR(co_await RewriteMap(storage_, std::move(name), std::move(seen), parent));
+  absl::StatusOr<std::shared_ptr<const ChainMap>> chain = co_await LoadChain();
+  if (!chain.ok()) co_return chain.status();
+  const std::weak_ptr<const ChainMap> old = device_->chain();
+  device_->ReplaceChain(*std::move(chain));
+  // Reads that use the old one must end before anything is punched.
+  while (!old.expired()) co_await Sleep(loop_, std::chrono::milliseconds(1));
   co_return absl::OkStatus();
 }
 

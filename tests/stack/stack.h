@@ -52,6 +52,8 @@ class Stack {
   Task<absl::Status> Resize(uint64_t size_bytes);  // shrinking zeroes what goes
   // Merges the map of layer `index` into that of the layer above, index >= 1, and forgets it.
   Task<absl::Status> DeleteLayer(size_t index);
+  // Takes out of the top layer what the overlay hides; the layer alone no longer reads as it did.
+  Task<absl::Status> DropHidden();
   // One map-only layer in the place of all.
   Task<absl::Status> Collapse();
   // Removes files that nobody names and punches what no map names. Returns the bytes that punching

@@ -1,0 +1,128 @@
+// What clones and exports leave below a device gives its space back once the device has written
+// over it.
+#include <chrono>
+#include <thread>
+
+#include "store_rig.h"
+
+namespace cowl {
+namespace {
+
+class OwnLayersTest : public StoreTest {
+ protected:
+  static constexpr uint64_t kMebibyte = 1 << 20;
+  static constexpr uint64_t kBlocks = kMebibyte / kBlockBytes;
+
+  void SetUp() override {
+    StoreTest::SetUp();
+    ASSERT_OK(store().CreateEmpty("web", {.size_bytes = 8 * kMebibyte, .cap_bytes = kMebibyte}));
+  }
+
+  // An export, from its begin to its end.
+  void ExportWeb() {
+    const auto view = store().Freeze("web");
+    ASSERT_OK(view);
+    ASSERT_OK(store().Release(view->token));
+  }
+
+  // Two seconds are promised; a slow machine gets more.
+  bool ComesDownTo(uint64_t stored_bytes) {
+    for (int i = 0; i < 200; ++i) {
+      if (Device("web").stored_bytes <= stored_bytes) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return false;
+  }
+
+  uint64_t DiskBytesOfLayers() {
+    const auto usage = store().Usage();
+    EXPECT_OK(usage);
+    return usage->total.disk_bytes;
+  }
+};
+
+TEST_F(OwnLayersTest, ADiscardAfterAnExportGivesTheSpaceBack) {
+  Client client = Connect("web");
+  ASSERT_OK(client.Fill(0, kBlocks, 'a'));
+  ExportWeb();
+  EXPECT_EQ(Device("web").stored_bytes, kMebibyte);
+  const uint64_t disk_bytes = DiskBytesOfLayers();
+  ASSERT_OK(client.Discard(0, kBlocks / 2));
+  EXPECT_OK(client.Fill(kBlocks, kBlocks / 2, 'b')) << "the cap has room again";
+  EXPECT_EQ(StatusErrno(client.Fill(2 * kBlocks, 1, 'b')), ENOSPC);
+  EXPECT_TRUE(ComesDownTo(kMebibyte)) << Device("web").stored_bytes;
+  // What came is written elsewhere; what went, half a mebibyte, is back.
+  EXPECT_LT(DiskBytesOfLayers(), disk_bytes + kMebibyte / 4);
+  EXPECT_EQ(client.At(0), '0');
+  EXPECT_EQ(client.At(kBlocks / 2), 'a');
+  EXPECT_EQ(client.At(kBlocks), 'b');
+  client = Client(nullptr);
+  ExpectClean();
+  Open();
+  EXPECT_EQ(Content("web").substr(kBlocks / 2 - 1, kBlocks),
+            "0" + std::string(kBlocks / 2, 'a') + std::string(kBlocks / 2 - 1, 'b'));
+}
+
+TEST_F(OwnLayersTest, ClosingTheDeviceGivesBackWhatItHides) {
+  Client client = Connect("web");
+  ASSERT_OK(client.Fill(0, kBlocks, 'a'));
+  ExportWeb();
+  ASSERT_OK(client.Fill(0, kBlocks, 'b'));
+  client = Client(nullptr);
+  Open();
+  EXPECT_EQ(Device("web").stored_bytes, kMebibyte);
+  EXPECT_EQ(Content("web").substr(0, kBlocks), std::string(kBlocks, 'b'));
+  ExpectClean();
+}
+
+TEST_F(OwnLayersTest, WhileAnExportRunsItsStateStays) {
+  Client client = Connect("web");
+  ASSERT_OK(client.Fill(0, kBlocks, 'a'));
+  const auto view = store().Freeze("web");
+  ASSERT_OK(view);
+  ASSERT_OK(client.Discard(0, kBlocks));
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  EXPECT_EQ(Device("web").stored_bytes, kMebibyte);
+  ASSERT_OK(store().Release(view->token));
+  EXPECT_TRUE(ComesDownTo(0)) << "the end of the export is what frees it";
+  client = Client(nullptr);
+  ExpectClean();
+}
+
+TEST_F(OwnLayersTest, WhatACloneStillReadsStays) {
+  Client client = Connect("web");
+  ASSERT_OK(client.Fill(0, kBlocks, 'a'));
+  ASSERT_OK(store().Clone("web", "other"));
+  ASSERT_OK(client.Discard(0, kBlocks));
+  EXPECT_OK(client.Fill(kBlocks, kBlocks, 'b')) << "the cap counts what the device itself sees";
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  EXPECT_EQ(Content("other").substr(0, kBlocks), std::string(kBlocks, 'a'));
+  ASSERT_OK(store().RemoveDevice("other", false));
+  EXPECT_TRUE(ComesDownTo(kMebibyte)) << Device("web").stored_bytes;
+  client = Client(nullptr);
+  ExpectClean();
+}
+
+// A reset drops the overlay, and goes back to below the layer that lacks what the overlay hid.
+TEST_F(OwnLayersTest, AResetGoesBackToTheImage) {
+  Import("base", "abcd");
+  ASSERT_OK(store().Create("base", "api", {}));
+  Client client = Connect("api");
+  ASSERT_OK(client.Fill(0, 3, 'X'));
+  const auto view = store().Freeze("api");
+  ASSERT_OK(view);
+  ASSERT_OK(store().Release(view->token));
+  ASSERT_OK(client.Fill(1, 1, 'Y'));
+  client = Client(nullptr);
+  EXPECT_EQ(Content("api"), "XYXd");
+  ASSERT_OK(store().Snapshot("api", "shot", false));
+  EXPECT_EQ(Content("shot"), "XYXd");
+  ASSERT_OK(store().Create("base", "new", {}));
+  ASSERT_OK(store().Reset("api", false));
+  EXPECT_EQ(Content("api"), "XYXd") << "the snapshot is what a reset goes back to";
+  EXPECT_EQ(Content("new"), "abcd");
+  ExpectClean();
+}
+
+}  // namespace
+}  // namespace cowl
