@@ -612,7 +612,9 @@ TEST(TreeImport, StreamsALargeFile) {
   const uint64_t grown_kib = PeakResidentKib() - before_kib;
   std::printf("1 GiB in %.2f s, %.0f MiB/s, resident set grew by %lu KiB\n", seconds,
               1024 / seconds, grown_kib);
-  EXPECT_LT(grown_kib, 64 * 1024);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LT(grown_kib, 64 * 1024);  // a sanitizer's shadow of the memory would count, too
+#endif
   EXPECT_EQ(Fsck(dir / "disk"), 0);
 }
 
