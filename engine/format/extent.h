@@ -44,8 +44,9 @@ class Extent {
   bool IsValid() const {
     const uint64_t type = word1_ >> 62;
     const bool reserved_is_zero = (word1_ >> 56 & 0x3f) == 0;
-    return reserved_is_zero && (type == 1 || (type == 2 && physical() == 0)) &&
-           end() <= kStartLimit;
+    const bool is_placed =
+        type == 1 ? physical() + length() <= kPhysicalLimit : type == 2 && physical() == 0;
+    return reserved_is_zero && is_placed && end() <= kStartLimit;
   }
   // The part of this extent in [begin, end), which must overlap it.
   Extent Slice(uint64_t begin, uint64_t end_block, uint64_t new_source) const {

@@ -2,6 +2,7 @@
 // flattening.
 #include <filesystem>
 #include <shared_mutex>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
@@ -32,6 +33,9 @@ absl::Status CheckStaged(const LayerMap& map, const Uuid& parent, const std::str
   }
   if (map.map.files.size() != 1)
     return FailedPrecondition(absl::StrCat(path, ": refers to data of other layers"));
+  const std::span<const Extent> extents = map.map.extents.extents();
+  if (!extents.empty() && extents.back().end() > BlocksCeil(superblock.size_bytes))
+    return DataLoss(absl::StrCat(path, ": map: goes on beyond the end of the disk"));
   return absl::OkStatus();
 }
 

@@ -30,14 +30,15 @@ TEST(Extent, TheExampleOfTheFormat) {
 }
 
 TEST(Extent, HoldsTheLargestOfEverything) {
-  const Extent extent = Extent::Data(Extent::kStartLimit - Extent::kLengthMax, Extent::kLengthMax,
-                                     Extent::kSourceLimit - 1, Extent::kPhysicalLimit - 1);
+  const Extent extent =
+      Extent::Data(Extent::kStartLimit - Extent::kLengthMax, Extent::kLengthMax,
+                   Extent::kSourceLimit - 1, Extent::kPhysicalLimit - Extent::kLengthMax);
   EXPECT_TRUE(extent.IsValid());
   EXPECT_EQ(extent.start(), Extent::kStartLimit - Extent::kLengthMax);
   EXPECT_EQ(extent.length(), Extent::kLengthMax);
   EXPECT_EQ(extent.end(), Extent::kStartLimit);
   EXPECT_EQ(extent.source(), Extent::kSourceLimit - 1);
-  EXPECT_EQ(extent.physical(), Extent::kPhysicalLimit - 1);
+  EXPECT_EQ(extent.physical(), Extent::kPhysicalLimit - Extent::kLengthMax);
   const Extent zero = Extent::Zero(Extent::kStartLimit - 1, 1, 3);
   EXPECT_TRUE(zero.IsValid());
   EXPECT_FALSE(zero.is_data());
@@ -54,6 +55,9 @@ TEST(Extent, RefusesWhatCannotBe) {
     EXPECT_FALSE(FromWords(start, uint64_t{1} << 62 | uint64_t{1} << bit).IsValid());
   EXPECT_FALSE(FromWords(UINT64_MAX, uint64_t{1} << 62).IsValid())
       << "passes the end of the largest disk";
+  // Its second block would have a number that carries into the source.
+  EXPECT_TRUE(Extent::Data(5, 1, 0, Extent::kPhysicalLimit - 1).IsValid());
+  EXPECT_FALSE(Extent::Data(5, 2, 0, Extent::kPhysicalLimit - 1).IsValid());
 }
 
 TEST(Extent, JoinsOnlyWhatContinues) {

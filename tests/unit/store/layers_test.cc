@@ -4,6 +4,7 @@
 #include <random>
 #include <thread>
 
+#include "layer/layer.h"
 #include "store_rig.h"
 
 namespace cowl {
@@ -330,6 +331,26 @@ TEST_F(LayersTest, ASmallerLayerHidesTheEndOfItsParent) {
   Import("small", "aX", Image("base:latest").layer);
   ASSERT_OK(store().Create("small", "web", {.size_bytes = 6 * kBlockBytes}));
   EXPECT_EQ(Content("web"), "aX0000");
+  ExpectClean();
+}
+
+// Where the parent is larger, what hides its end would come before what the map ends with.
+TEST_F(LayersTest, AStagedLayerThatGoesOnBeyondItsDiskIsRefused) {
+  Import("base", "abcdef");
+  const std::string base = Image("base:latest").layer;
+  const StagedLayer staged = Stage("aX", base);
+  auto loop = LoopThread::Start(IoBackend::kSync);
+  ASSERT_OK(loop);
+  const auto storage = (*loop)->loop().OpenStorage(directory_);
+  const std::string name = std::filesystem::relative(staged.path, directory_);
+  const auto layer = RunOn((*loop)->loop(), LoadLayerMap(*storage, name));
+  ASSERT_OK(layer);
+  const FileMap beyond{ExtentArray({Extent::Zero(0, 9, 0)}), (*layer)->map.files};
+  ASSERT_OK(RunOn((*loop)->loop(), RewriteMap(*storage, name, beyond, *Uuid::Parse(base))));
+  const auto registered = store().Register("small", staged, false);
+  EXPECT_THAT(registered, IsCode(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(registered, SaysThat(staged.path));
+  ASSERT_TRUE(std::filesystem::remove(staged.path));
   ExpectClean();
 }
 
