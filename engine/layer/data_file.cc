@@ -77,7 +77,17 @@ Task<absl::StatusOr<FileMap>> ReadFileMap(File& file, const Superblock& superblo
 
 Task<absl::StatusOr<std::vector<uint64_t>>> ReadPageTable(File& file,
                                                           const Superblock& superblock) {
-  return ReadArray<uint64_t>(file, superblock.sum_pages, "checksum page");
+  absl::StatusOr<std::vector<uint64_t>> table =
+      co_await ReadArray<uint64_t>(file, superblock.sum_pages, "checksum page");
+  if (!table.ok()) co_return table.status();
+  for (size_t i = 0; i < table->size(); ++i) {
+    const uint64_t block = (*table)[i];
+    if (block != 0 && (block < Superblock::kFirstFreeBlock || block >= Extent::kPhysicalLimit)) {
+      co_return DataLoss(absl::StrCat(file.path(), ": checksum page table: page ", i,
+                                      " stands in block ", block, ", which cannot be"));
+    }
+  }
+  co_return table;
 }
 
 absl::Status BadBlock(const std::string& path, uint64_t physical) {

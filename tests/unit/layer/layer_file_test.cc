@@ -5,9 +5,11 @@
 #include <filesystem>
 #include <random>
 
+#include "base/checksum.h"
 #include "layer/data_file.h"
 #include "layer/layer.h"
 #include "layer/layer_writer.h"
+#include "layer/section_writer.h"
 #include "support/crash_simulator.h"
 #include "support/io_rig.h"
 #include "support/recording_storage.h"
@@ -304,3 +306,23 @@ TEST(LayerDamage, TruncatedFilesAreRefused) {
 
 }  // namespace
 }  // namespace cowl
+// A table that is whole and says what cannot be.
+TEST(LayerDamage, AChecksumPageWhereNoneCanBeIsRefused) {
+  for (const uint64_t block : {uint64_t{1}, uint64_t{Extent::kPhysicalLimit}, UINT64_MAX}) {
+    Made made = MakeSmall();
+    MemoryStorage::Content& content = *made.storage.files().at(made.name);
+    auto file = made.storage.Open(made.name, OpenMode::kReadWrite);
+    ASSERT_OK(file);
+    auto superblock = RunInline(ReadSuperblock(**file));
+    ASSERT_OK(superblock);
+    const std::span<const std::byte> table = std::as_bytes(std::span(&block, 1));
+    ASSERT_EQ(superblock->sum_pages.entries, 1u);
+    WriteContent(content, BlockOffsetBytes(superblock->sum_pages.block), table);
+    superblock->sum_pages.check = Xxh3(table);
+    ASSERT_OK(RunInline(WriteSuperblock(**file, *superblock)));
+    EXPECT_THAT(RunInline(DataFile::Open(made.storage, made.name)),
+                IsCode(absl::StatusCode::kDataLoss))
+        << block;
+  }
+}
+
