@@ -206,6 +206,7 @@ Task<absl::Status> Overlay::WriteCheckpointSections(CheckpointWork& work) {
   }
   const SlotRun run = slots_.TakeContiguous(blocks);
   work.taken.push_back(run);
+  if (run.blocks == 0) co_return FileIsFull();
   uint64_t block = run.physical;
   for (const auto& [index, page] : work.pages) {
     if (work.page_blocks[index] != 0) work.replaced.push_back({work.page_blocks[index], 1});

@@ -186,6 +186,7 @@ Task<void> Overlay::TakeSpareChunk() {
   uint64_t blocks = std::clamp(2 * position_.chunk.blocks, kChunkBlocksMin, kChunkBlocksMax);
   for (; blocks >= kChunkBlocksLeast; blocks /= 4) {
     const SlotRun chunk = slots_.TakeContiguous(blocks);
+    if (chunk.blocks == 0) continue;
     const absl::Status status =
         co_await file_->Allocate(BlockOffsetBytes(chunk.physical), BlockOffsetBytes(chunk.blocks));
     if (status.ok()) {

@@ -230,16 +230,24 @@ Task<absl::Status> Overlay::TryPlace(std::span<const std::byte> data, std::vecto
   while (!data.empty() && status.ok()) {
     const SlotRun run = slots_.Take(data.size() / kBlockBytes);
     runs->push_back(run);
+    if (run.blocks == 0) {
+      status = FileIsFull();
+      break;
+    }
     const std::span<const std::byte> part = data.first(BlockOffsetBytes(run.blocks));
     data = data.subspan(part.size());
     status = co_await file_->Write(BlockOffsetBytes(run.physical), part);
   }
   if (status.ok()) co_return status;
-  co_await ReturnRefused(runs->back());
+  if (runs->back().blocks != 0) co_await ReturnRefused(runs->back());
   runs->pop_back();
   for (const SlotRun& run : *runs) slots_.Return(run);
   runs->clear();
   co_return status;
+}
+
+absl::Status Overlay::FileIsFull() const {
+  return OutOfSpace(absl::StrCat(file_->path(), ": is as long as a data file may be; discard"));
 }
 
 // A run that the disk had no room for has no space behind it, or only in parts: none of it may pass

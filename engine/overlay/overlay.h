@@ -147,6 +147,7 @@ class Overlay {
   Task<absl::Status> Place(std::span<const std::byte> data, std::vector<SlotRun>* runs);
   Task<absl::Status> TryPlace(std::span<const std::byte> data, std::vector<SlotRun>* runs);
   Task<void> ReturnRefused(SlotRun run);
+  absl::Status FileIsFull() const;
   bool NeedsMark() const;
   void StartEpochTimer();
   static internal::Detached RunEpochTimer(Overlay* overlay, std::shared_ptr<bool> alive);

@@ -69,15 +69,19 @@ JournalPosition After(const JournalRecord& record, JournalPosition position, siz
   return position;
 }
 
+// Whether a data file may hold this run.
+bool IsPlaced(const SlotRun& run) {
+  return run.physical >= Superblock::kFirstFreeBlock && run.physical < Extent::kPhysicalLimit &&
+         run.blocks <= Extent::kPhysicalLimit - run.physical;
+}
+
 absl::Status CheckRanges(const JournalRecord& record, const Superblock& superblock,
                          const std::string& path) {
   const uint64_t limit = BlocksCeil(kDeviceBytesMax);
   bool ok = record.start <= limit && record.blocks <= limit - record.start;
-  for (const SlotRun& run : record.runs) ok = ok && run.physical >= Superblock::kFirstFreeBlock;
-  if (record.type == JournalRecord::Type::kLink) {
-    ok = ok && record.chunk.physical >= Superblock::kFirstFreeBlock &&
-         record.chunk.blocks <= kChunkBlocksMax;
-  }
+  for (const SlotRun& run : record.runs) ok = ok && IsPlaced(run);
+  if (record.type == JournalRecord::Type::kLink)
+    ok = ok && IsPlaced(record.chunk) && record.chunk.blocks <= kChunkBlocksMax;
   if (ok) return absl::OkStatus();
   return DataLoss(absl::StrCat(path, ": journal record ", record.order, " (generation ",
                                superblock.generation, ") names blocks that cannot be"));

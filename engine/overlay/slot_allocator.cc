@@ -1,6 +1,7 @@
 #include "overlay/slot_allocator.h"
 
 #include "base/status.h"
+#include "format/extent.h"
 
 namespace cowl {
 
@@ -65,13 +66,19 @@ SlotRun BlockSet::TakeContiguous(uint64_t blocks) {
   return {};
 }
 
+// Numbers beyond the limit do not fit into an extent.
+SlotRun SlotAllocator::Grow(uint64_t blocks) {
+  if (tail_ > Extent::kPhysicalLimit || blocks > Extent::kPhysicalLimit - tail_) return {};
+  const SlotRun run{tail_, blocks};
+  tail_ += blocks;
+  return run;
+}
+
 SlotRun SlotAllocator::Take(uint64_t blocks) {
   SlotRun run = free_.TakeFrom(cursor_, blocks);
   if (run.blocks == 0) run = hollow_.TakeFrom(cursor_, blocks);
-  if (run.blocks == 0) {
-    run = {tail_, blocks};
-    tail_ += blocks;
-  }
+  if (run.blocks == 0) run = Grow(blocks);
+  if (run.blocks == 0) return run;
   cursor_ = run.physical + run.blocks;
   born_.Add(run);
   return run;
@@ -80,10 +87,7 @@ SlotRun SlotAllocator::Take(uint64_t blocks) {
 SlotRun SlotAllocator::TakeContiguous(uint64_t blocks) {
   SlotRun run = free_.TakeContiguous(blocks);
   if (run.blocks == 0) run = hollow_.TakeContiguous(blocks);
-  if (run.blocks == 0) {
-    run = {tail_, blocks};
-    tail_ += blocks;
-  }
+  if (run.blocks == 0) run = Grow(blocks);
   born_.Add(run);
   return run;
 }

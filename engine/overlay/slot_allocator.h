@@ -51,9 +51,10 @@ class SlotAllocator {
   // Everything from `tail` on is free.
   explicit SlotAllocator(uint64_t tail) : tail_(tail) {}
 
-  // At least one block, at most `blocks`; freed space first, then the end of the file.
+  // At least one block, at most `blocks`; freed space first, then the end of the file. Empty run
+  // when the file would pass what the format can name.
   SlotRun Take(uint64_t blocks);
-  // Exactly `blocks` in one run.
+  // Exactly `blocks` in one run, or an empty one as above.
   SlotRun TakeContiguous(uint64_t blocks);
   // Taken and never used, or no longer needed by anybody: free at once.
   void Return(const SlotRun& run);
@@ -93,6 +94,7 @@ class SlotAllocator {
     std::vector<SlotRun> waiting;
   };
 
+  SlotRun Grow(uint64_t blocks);
   void ForgetBirth(const SlotRun& run);
   void ReleaseAfterReads(const SlotRun& run);
   void PopDrained();

@@ -268,3 +268,33 @@ TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
 
 }  // namespace
 }  // namespace cowl
+// A record that is whole and fits, and says what no data file can hold.
+TEST_F(FaultsTest, ARecordThatNamesBlocksBeyondEveryFileIsRefused) {
+  overlay_.reset();
+  const std::string name = DataFileName(id_);
+  auto file = memory_.Open(name, OpenMode::kReadWrite);
+  ASSERT_OK(file);
+  const auto root = RunInline(ReadSuperblock(**file));
+  ASSERT_OK(root);
+  JournalRecord record;
+  record.order = root->checkpoint_order + 1;
+  record.durable_order = record.order;  // a fact, so that its data is not asked
+  record.previous_check = root->journal_check;
+  record.incarnation = root->incarnation;
+  record.start = 5;
+  record.blocks = 2;
+  record.sums = {1, 2};
+  for (const uint64_t physical : {Extent::kPhysicalLimit - 2, Extent::kPhysicalLimit - 1}) {
+    record.runs = {{physical, 2}};
+    Bytes bytes;
+    EncodeRecord(record, root->secret, bytes);
+    WriteContent(*memory_.files().at(name), BlockOffsetBytes(root->journal_block), bytes);
+    const auto opened = RunInline(Overlay::Open(loop_, memory_, id_, OpenMode::kRead, false));
+    if (physical + 2 <= Extent::kPhysicalLimit) {
+      EXPECT_OK(opened);
+    } else {
+      EXPECT_THAT(opened, IsCode(absl::StatusCode::kDataLoss));
+    }
+  }
+}
+

@@ -8,6 +8,8 @@
 #include <set>
 #include <vector>
 
+#include "format/extent.h"
+
 namespace cowl {
 namespace {
 
@@ -280,6 +282,15 @@ TEST(SlotAllocator, FreedSpaceFirstThenPunchedThenTheEnd) {
   EXPECT_EQ(slots.Take(9), (SlotRun{2, 2}));
   EXPECT_EQ(slots.Take(9), (SlotRun{6, 2}));
   EXPECT_EQ(slots.Take(9), (SlotRun{10, 9}));
+}
+
+TEST(SlotAllocator, GivesNothingThatAnExtentCannotName) {
+  SlotAllocator slots(Extent::kPhysicalLimit - 3);
+  EXPECT_EQ(slots.Take(4).blocks, 0u);
+  EXPECT_EQ(slots.TakeContiguous(4).blocks, 0u);
+  EXPECT_EQ(slots.Take(2), (SlotRun{Extent::kPhysicalLimit - 3, 2}));
+  EXPECT_EQ(slots.TakeContiguous(1), (SlotRun{Extent::kPhysicalLimit - 1, 1}));
+  EXPECT_EQ(slots.Take(1).blocks, 0u);
 }
 
 }  // namespace
