@@ -73,7 +73,8 @@ Task<absl::Status> Overlay::SealToLayer(uint64_t size_bytes, Uuid parent, std::s
   next.created_ns = NowNs();
   next.created_by = created_by.substr(0, Superblock::kCreatedByBytesMax);
   COWL_CO_RETURN_IF_ERROR(co_await CheckpointAs(CheckpointKind::kLayer, next));
-  co_return co_await PunchFree();
+  co_await PunchFree();
+  co_return absl::OkStatus();
 }
 
 // Called by the pump, between two journal writes.
@@ -205,8 +206,8 @@ Task<absl::Status> Overlay::WriteCheckpointSections(CheckpointWork& work) {
     co_return absl::OkStatus();
   }
   const SlotRun run = slots_.TakeContiguous(blocks);
-  work.taken.push_back(run);
   if (run.blocks == 0) co_return FileIsFull();
+  work.taken.push_back(run);
   uint64_t block = run.physical;
   for (const auto& [index, page] : work.pages) {
     if (work.page_blocks[index] != 0) work.replaced.push_back({work.page_blocks[index], 1});

@@ -201,7 +201,7 @@ Task<void> Overlay::TakeSpareChunk() {
 // system can make one run of it.
 Task<absl::Status> Overlay::FreeUpSpareChunk() {
   if (slots_.pinned_blocks() > 0 || syncing_) COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
-  COWL_CO_RETURN_IF_ERROR(co_await PunchFree());
+  co_await PunchFree();
   co_await TakeSpareChunk();
   co_return absl::OkStatus();
 }

@@ -340,7 +340,8 @@ Task<absl::Status> Overlay::Close() {
   Superblock next = root_;
   next.clean = true;
   COWL_CO_RETURN_IF_ERROR(co_await CheckpointAs(CheckpointKind::kClean, next));
-  co_return co_await PunchFree();
+  co_await PunchFree();
+  co_return absl::OkStatus();
 }
 
 }  // namespace cowl

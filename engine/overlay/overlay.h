@@ -179,7 +179,7 @@ class Overlay {
   static internal::Detached RunTrim(Overlay* overlay, std::shared_ptr<bool> alive);
   static internal::Detached RunBackgroundSync(Overlay* overlay);
   Task<absl::Status> PunchSome(uint64_t blocks);
-  Task<absl::Status> PunchFree();
+  Task<void> PunchFree();
 
   // Checkpoints (checkpoint.cc).
   Task<absl::Status> FreezeForCheckpoint();

@@ -166,14 +166,20 @@ Task<absl::Status> Overlay::PunchSome(uint64_t blocks) {
   const SlotRun run = slots_.TakeForPunch(std::min(blocks, kPunchBlocksMax));
   const absl::Status status =
       co_await file_->PunchHole(BlockOffsetBytes(run.physical), BlockOffsetBytes(run.blocks));
-  slots_.AddHollow(run);
+  if (status.ok()) {
+    slots_.AddHollow(run);
+  } else {
+    slots_.AddFree(run);
+  }
   co_return status;
 }
 
-Task<absl::Status> Overlay::PunchFree() {
-  while (slots_.backed_free_blocks() > 0)
-    COWL_CO_RETURN_IF_ERROR(co_await PunchSome(slots_.backed_free_blocks()));
-  co_return absl::OkStatus();
+// As far as the file system lets it. What this is done for holds already: space that was not given
+// back must not make a failure of it.
+Task<void> Overlay::PunchFree() {
+  absl::Status status;
+  while (status.ok() && slots_.backed_free_blocks() > 0)
+    status = co_await PunchSome(slots_.backed_free_blocks());
 }
 
 }  // namespace cowl

@@ -11,6 +11,7 @@
 #include "layer/layer_writer.h"
 #include "layer/section_writer.h"
 #include "support/crash_simulator.h"
+#include "support/faulty_storage.h"
 #include "support/io_rig.h"
 #include "support/recording_storage.h"
 #include "support/status_matchers.h"
@@ -255,6 +256,20 @@ TEST(RewriteMap, ACrashLeavesTheOldMapOrTheNew) {
   EXPECT_GT(new_seen, 0);
 }
 
+// The new map holds by then; gc finds the space later.
+TEST(RewriteMap, AHoleThatCannotBePunchedFailsNothing) {
+  Made made = MakeSmall();
+  FaultPlan plan;
+  FaultyStorage faulty(made.storage, &plan);
+  plan.FailNth(Fault{IoRequest::Op::kPunchHole, "", 1, EIO, UINT64_MAX});
+  const FileMap edited{ExtentArray({Extent::Zero(0, 5, 0)}), {made.id}};
+  EXPECT_OK(RunInline(RewriteWith(&faulty, made.name, edited, {})));
+  EXPECT_GT(plan.hit_count(), 0u);
+  const auto found = RunInline(LoadLayerMap(made.storage, made.name));
+  ASSERT_OK(found);
+  EXPECT_EQ((*found)->map.extents.size(), 1u);
+}
+
 // ThreadSanitizer takes milliseconds for each large allocation, and there is one thread here.
 #if defined(__SANITIZE_THREAD__)
 constexpr uint64_t kDamageStepMax = 400;
@@ -294,18 +309,6 @@ TEST(LayerDamage, EveryDamagedByteIsAnErrorOrHarmless) {
   EXPECT_GT(errors, kDamageErrorsMin);
 }
 
-TEST(LayerDamage, TruncatedFilesAreRefused) {
-  Made made = MakeSmall();
-  const uint64_t size = made.storage.files().at(made.name)->size_bytes;
-  for (uint64_t cut = 0; cut < size; cut += 700) {
-    MemoryStorage copy = made.storage.Clone();
-    TruncateContent(*copy.files().at(made.name), cut);
-    EXPECT_THAT(RunInline(ReadLayer(&copy, made.name)), IsCode(absl::StatusCode::kDataLoss)) << cut;
-  }
-}
-
-}  // namespace
-}  // namespace cowl
 // A table that is whole and says what cannot be.
 TEST(LayerDamage, AChecksumPageWhereNoneCanBeIsRefused) {
   for (const uint64_t block : {uint64_t{1}, uint64_t{Extent::kPhysicalLimit}, UINT64_MAX}) {
@@ -326,3 +329,15 @@ TEST(LayerDamage, AChecksumPageWhereNoneCanBeIsRefused) {
   }
 }
 
+TEST(LayerDamage, TruncatedFilesAreRefused) {
+  Made made = MakeSmall();
+  const uint64_t size = made.storage.files().at(made.name)->size_bytes;
+  for (uint64_t cut = 0; cut < size; cut += 700) {
+    MemoryStorage copy = made.storage.Clone();
+    TruncateContent(*copy.files().at(made.name), cut);
+    EXPECT_THAT(RunInline(ReadLayer(&copy, made.name)), IsCode(absl::StatusCode::kDataLoss)) << cut;
+  }
+}
+
+}  // namespace
+}  // namespace cowl

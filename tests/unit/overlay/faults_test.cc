@@ -237,6 +237,45 @@ TEST_F(FaultsTest, EveryRequestMayFail) {
   }
 }
 
+// Giving space back comes after everything else holds.
+TEST_F(FaultsTest, AHoleThatCannotBePunchedFailsNothing) {
+  for (int i = 0; i < 3; ++i) {
+    for (uint64_t block = 0; block < 40; ++block) ASSERT_OK(Write(block));
+    ASSERT_OK(RunInline(overlay_->Flush()));
+    ASSERT_OK(Zero(20, 20));
+    plan_.FailNth(Fault{IoRequest::Op::kPunchHole, "", 1, EIO, UINT64_MAX});
+    const uint64_t hits = plan_.hit_count();
+    Reopen(true);
+    EXPECT_GT(plan_.hit_count(), hits);
+    Check();
+  }
+  for (uint64_t block = 0; block < 40; ++block) ASSERT_OK(Write(block));
+  EXPECT_OK(RunInline(overlay_->SealToLayer(kGiB, {}, "test")));
+  EXPECT_OK(RunInline(LoadLayerMap(storage_, DataFileName(id_))));
+}
+
+// What was not punched is no hole: the next trim finds it.
+TEST_F(FaultsTest, AHoleThatCouldNotBePunchedIsPunchedLater) {
+  constexpr uint64_t kBlocks = 12'800;  // more freed space than is kept for the next writes
+  for (uint64_t block = 0; block < kBlocks; block += 256) ASSERT_OK(Write(block, 256));
+  ASSERT_OK(RunInline(overlay_->Flush()));
+  ASSERT_OK(Zero(0, kBlocks));
+  plan_.FailNth(Fault{IoRequest::Op::kPunchHole, "", 1, EIO, UINT64_MAX});
+  for (uint64_t i = 0; i < 20; ++i) {
+    ASSERT_OK(Write(kBlocks + i));
+    ASSERT_OK(RunInline(overlay_->Flush()));
+    loop_.WakeSleepers();
+  }
+  EXPECT_GE(plan_.hit_count(), 20u);
+  EXPECT_GT(*overlay_->file().DiskBytes(), BlockOffsetBytes(kBlocks));
+  plan_.ClearFaults();
+  ASSERT_OK(Write(kBlocks));
+  ASSERT_OK(RunInline(overlay_->Flush()));
+  loop_.WakeSleepers();
+  EXPECT_LT(*overlay_->file().DiskBytes(), BlockOffsetBytes(kBlocks * 3 / 4));
+  Check();
+}
+
 TEST_F(FaultsTest, DamagedFilesAreRefusedOrReadRight) {
   for (uint64_t i = 0; i < 30; ++i) ASSERT_OK(Write(i));
   ASSERT_OK(RunInline(overlay_->Close()));
@@ -255,19 +294,6 @@ TEST_F(FaultsTest, DamagedFilesAreRefusedOrReadRight) {
   }
 }
 
-TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
-  ASSERT_OK(RunInline(overlay_->Close()));
-  overlay_.reset();
-  const Uuid other = Uuid::Random();
-  ASSERT_OK(memory_.Rename(DataFileName(id_), DataFileName(other)));
-  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, other, OpenMode::kRead, false)),
-              IsCode(absl::StatusCode::kDataLoss));
-  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kRead, false)),
-              IsCode(absl::StatusCode::kNotFound));
-}
-
-}  // namespace
-}  // namespace cowl
 // A record that is whole and fits, and says what no data file can hold.
 TEST_F(FaultsTest, ARecordThatNamesBlocksBeyondEveryFileIsRefused) {
   overlay_.reset();
@@ -298,3 +324,16 @@ TEST_F(FaultsTest, ARecordThatNamesBlocksBeyondEveryFileIsRefused) {
   }
 }
 
+TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
+  ASSERT_OK(RunInline(overlay_->Close()));
+  overlay_.reset();
+  const Uuid other = Uuid::Random();
+  ASSERT_OK(memory_.Rename(DataFileName(id_), DataFileName(other)));
+  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, other, OpenMode::kRead, false)),
+              IsCode(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kRead, false)),
+              IsCode(absl::StatusCode::kNotFound));
+}
+
+}  // namespace
+}  // namespace cowl
