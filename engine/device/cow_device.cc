@@ -613,9 +613,15 @@ Task<absl::Status> CowDevice::SealSwitched(Uuid parent, std::string created_by) 
 }
 
 void CowDevice::InstallChain(std::shared_ptr<const ChainMap> chain) {
+  ReplaceChain(std::move(chain));
+  // Also where SealSwitched did not come to its end, and its layer was found to be there.
+  if (overlay_ != nullptr) overlay_->SetPredecessor(nullptr);
+  sealed_ = nullptr;
+}
+
+void CowDevice::ReplaceChain(std::shared_ptr<const ChainMap> chain) {
   chain_ = std::move(chain);
   chain_files_.assign(chain_->files.size(), nullptr);
-  sealed_ = nullptr;
 }
 
 }  // namespace cowl

@@ -71,16 +71,12 @@ class CowDevice : public BlockDevice {
   Task<absl::StatusOr<uint64_t>> SwitchOverlay(std::unique_ptr<Overlay> successor);
   // Second half, while requests go on: the sealed overlay becomes a layer file, durably.
   Task<absl::Status> SealSwitched(Uuid parent, std::string created_by);
-  // The sealed overlay is now the top layer of `chain`: reads go through the merged map from here
-  // on.
+  // The sealed overlay is now the top layer of `chain`, durably: reads go through the merged map
+  // from here on.
   void InstallChain(std::shared_ptr<const ChainMap> chain);
 
   // Replaces the chain by one with the same content (a layer below was merged away).
-  void ReplaceChain(std::shared_ptr<const ChainMap> chain) {
-    std::shared_ptr<Overlay> sealed = sealed_;
-    InstallChain(std::move(chain));
-    sealed_ = std::move(sealed);
-  }
+  void ReplaceChain(std::shared_ptr<const ChainMap> chain);
   // Opens every data file of the chain now, so that the device stays readable when they are
   // removed.
   Task<absl::Status> OpenChainFiles();

@@ -214,11 +214,7 @@ absl::Status StoreImpl::FinishSwitched(LockedDevice& device, const std::string& 
   const DeviceRow& row = device.row;
   std::shared_lock lock(files_mutex_);
   if (!row.pending_overlay.IsNil()) {
-    const bool is_layer =
-        RunOn(disk.slot->loop(), LoadLayerMap(*disk.slot->storage, DataFileName(row.overlay))).ok();
-    if (!is_layer)
-      COWL_RETURN_IF_ERROR(
-          RunOn(disk.slot->loop(), disk.cow->SealSwitched(row.base_layer, created_by)));
+    COWL_RETURN_IF_ERROR(MakeLayerOfSwitched(disk, row, created_by));
     COWL_ASSIGN_OR_RETURN(const NewLayerRow layer,
                           DescribeLayer(*disk.slot, row.overlay, row.base_layer));
     const absl::Status recorded = RecordSealed(row, layer, registration);
@@ -232,6 +228,17 @@ absl::Status StoreImpl::FinishSwitched(LockedDevice& device, const std::string& 
   }
   return InstallNewChain(device);
 }
+absl::Status StoreImpl::MakeLayerOfSwitched(Disk& disk, const DeviceRow& row,
+                                            const std::string& created_by) {
+  Loop& loop = disk.slot->loop();
+  Storage& storage = *disk.slot->storage;
+  const std::string name = DataFileName(row.overlay);
+  const bool is_layer = RunOn(loop, LoadLayerMap(storage, name)).ok();
+  if (!is_layer) return RunOn(loop, disk.cow->SealSwitched(row.base_layer, created_by));
+  // The attempt that made it one may have failed to sync that.
+  return RunOn(loop, SettleSuperblock(storage, name));
+}
+
 
 // REQUIRES: files_mutex_ is held.
 absl::Status StoreImpl::InstallNewChain(LockedDevice& device) {

@@ -182,6 +182,7 @@ class StoreImpl : public Store {
   absl::StatusOr<NewLayerRow> DescribeLayer(LoopSlot& slot, const Uuid& layer, const Uuid& parent);
   absl::Status RecordSealed(const DeviceRow& device, const NewLayerRow& layer,
                             const Registration& registration);
+  absl::Status MakeLayerOfSwitched(Disk& disk, const DeviceRow& row, const std::string& created_by);
   absl::Status DropPending(const DeviceRow& device);
 
   // layers.cc

@@ -308,5 +308,24 @@ TEST_F(CowDeviceTest, AFailedSwitchLeavesTheDeviceAsItWas) {
   EXPECT_EQ(*Read(BlockOffsetBytes(10), kBlockBytes), Of(kBlockBytes, 7));
 }
 
+// The layer is there, though the attempt to make it failed at its very end.
+TEST_F(CowDeviceTest, NothingKeepsAnOverlayThatIsALayerOpen) {
+  Open();
+  ASSERT_OK(Fill(0, 8, 1));
+  ASSERT_OK(RunInline(stack_.BeginSnapshot()));
+  const std::string name = DataFileName(stack_.catalog().overlay);
+  plan_.FailNth(Fault{IoRequest::Op::kSync, name, 2, EIO});
+  EXPECT_FALSE(RunInline(stack_.FinishSnapshot()).ok());
+  const auto layer = RunInline(LoadLayerMap(storage_, name));
+  ASSERT_OK(layer);
+  const auto chain = MergeChain({&*layer, 1});
+  ASSERT_OK(chain);
+  EXPECT_GT(memory_.files().at(name).use_count(), 1);
+  device().InstallChain(*chain);
+  EXPECT_EQ(memory_.files().at(name).use_count(), 1) << "the file is open still";
+  EXPECT_EQ(*Read(0, BlockOffsetBytes(8)), Of(BlockOffsetBytes(8), 1));
+  EXPECT_OK(RunInline(device().Flush()));
+}
+
 }  // namespace
 }  // namespace cowl
