@@ -382,6 +382,14 @@ Task<void> CowDevice::BeginChange() {
   while (paused_) co_await resumed_.Wait();
 }
 
+// Between two pieces of one change: a snapshot need not wait for a long one to end. What is done of
+// it goes with the snapshot and the rest comes after it, as for requests that have no answer yet.
+Task<void> CowDevice::LetSwitchPass() {
+  if (--changes_ == 0) changes_done_.WakeAll();
+  while (paused_) co_await resumed_.Wait();
+  ++changes_;
+}
+
 // The overlay is made at the first change: a device that was never written needs no file.
 Task<absl::Status> CowDevice::EnsureOverlay() {
   while (making_overlay_) co_await overlay_made_.Wait();
@@ -418,6 +426,7 @@ Task<absl::Status> CowDevice::WriteRange(uint64_t offset_bytes, std::span<const 
   std::span<const std::byte> whole = from.subspan(split.head_bytes);
   whole = whole.first(BlockOffsetBytes(split.end_block - block));
   for (RunCutter cutter(whole, zeros == Zeros::kAsHole); !cutter.done();) {
+    if (paused_) co_await LetSwitchPass();
     const RunCutter::Run run = cutter.Next();
     if (run.is_zero) {
       COWL_CO_RETURN_IF_ERROR(co_await ZeroBlocks(block, block + run.blocks));

@@ -116,6 +116,7 @@ class CowDevice : public BlockDevice {
   void LookUp(uint64_t begin, uint64_t end, std::vector<Piece>* pieces) const;
 
   Task<void> BeginChange();
+  Task<void> LetSwitchPass();
   Task<absl::Status> EnsureOverlay();
   Task<absl::Status> WriteRange(uint64_t offset_bytes, std::span<const std::byte> from,
                                 Zeros zeros);

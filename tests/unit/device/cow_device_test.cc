@@ -7,8 +7,10 @@
 #include "base/status.h"
 #include "io/memory_storage.h"
 #include "stack/seeds.h"
+#include "stack/shuffled_loop.h"
 #include "stack/stack.h"
 #include "support/faulty_storage.h"
+#include "support/recording_storage.h"
 #include "support/status_matchers.h"
 
 namespace cowl {
@@ -325,6 +327,34 @@ TEST_F(CowDeviceTest, NothingKeepsAnOverlayThatIsALayerOpen) {
   EXPECT_EQ(memory_.files().at(name).use_count(), 1) << "the file is open still";
   EXPECT_EQ(*Read(0, BlockOffsetBytes(8)), Of(BlockOffsetBytes(8), 1));
   EXPECT_OK(RunInline(device().Flush()));
+}
+
+// One request of many pieces, and a snapshot that comes when the first are written.
+TEST(CowDeviceSwitchTest, ALongChangeDoesNotHoldASnapshotUp) {
+  constexpr uint64_t kBytes = 64 * kMiB;
+  RecordingStorage storage;
+  ShuffledLoop loop(storage, 1);
+  Stack stack(loop, storage, StackCatalog{kBytes, {}, {}, {}});
+  ASSERT_OK(loop.Drive(stack.Open()));
+  const Bytes one(kBlockBytes, std::byte{1});
+  ASSERT_OK(loop.Drive(stack.device().Write(0, one, {})));
+  std::optional<absl::Status> zeroed;
+  internal::RunInto(stack.device().WriteZeroes(0, kBytes, ZeroOptions{.no_hole = true}), &zeroed);
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(loop.Step());
+  ASSERT_OK(loop.Drive(stack.BeginSnapshot()));
+  EXPECT_FALSE(zeroed.has_value());
+  EXPECT_LT(stack.device().stored_blocks(), BlocksFloor(kBytes) / 2);
+  while (!zeroed.has_value()) {
+    if (!loop.Step()) loop.WakeSomeSleeper();
+  }
+  EXPECT_OK(*zeroed);
+  ASSERT_OK(loop.Drive(stack.FinishSnapshot()));
+  Bytes found(kBlockBytes, std::byte{1});
+  for (const uint64_t offset : {uint64_t{0}, kBytes / 2, kBytes - kBlockBytes}) {
+    ASSERT_OK(loop.Drive(stack.device().Read(offset, found)));
+    EXPECT_EQ(found, Bytes(kBlockBytes));
+  }
+  ASSERT_OK(loop.Drive(stack.Close()));
 }
 
 }  // namespace
