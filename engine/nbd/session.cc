@@ -23,6 +23,8 @@ constexpr size_t kSharedPayloadBytesMax = 8 * kKiB;
 // One send takes the answers that fit in this many pieces (the kernel's limit is 1024; a read with
 // holes may add some 130).
 constexpr size_t kSendPiecesMax = 512;
+// A client that has nothing else under way may always have this much.
+constexpr uint32_t kOnlyRequestBytes = 2 * kMiB;
 // A disk that fails fails often; a client's first failures tell the story.
 constexpr size_t kFailuresLoggedMax = 16;
 
@@ -205,14 +207,23 @@ Session::ThreadBudget& Session::ThreadBudget::OfThisThread() {
 }
 
 bool Session::HasOwnRoom(uint32_t memory_bytes) const {
+  if (inflight_count_ == 0) return true;
   return inflight_count_ < limits_.inflight_max &&
          inflight_bytes_ + memory_bytes <= limits_.inflight_bytes_max;
 }
 
+// A client's only request waits for other clients only where it is a large one, and then just for
+// other such: clients that keep the budget full, or stop in the middle of a write, do not keep it
+// from its turn.
+bool Session::HasThreadRoom(uint32_t memory_bytes) const {
+  const uint64_t taken_bytes = thread_budget_.inflight_bytes;
+  const bool is_only_one = inflight_count_ == 0;
+  if (taken_bytes == 0 || (is_only_one && memory_bytes <= kOnlyRequestBytes)) return true;
+  return taken_bytes + memory_bytes <= limits_.thread_bytes_max * (is_only_one ? 2 : 1);
+}
+
 bool Session::HasRoom(uint32_t memory_bytes) const {
-  if (inflight_count_ == 0) return true;
-  return HasOwnRoom(memory_bytes) &&
-         thread_budget_.inflight_bytes + memory_bytes <= limits_.thread_bytes_max;
+  return HasOwnRoom(memory_bytes) && HasThreadRoom(memory_bytes);
 }
 
 Task<void> Session::WaitForRoom(uint32_t memory_bytes) {

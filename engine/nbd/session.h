@@ -32,7 +32,8 @@ struct SessionLimits {
   // may pass it.
   uint64_t inflight_bytes_max = 64 * kMiB;
   // The same for all clients of one thread together: so that many of them cannot take the host's
-  // memory. Each may always have one request under way.
+  // memory. Each may always have one request under way; those of more than 2 MiB may take as much
+  // again, all together.
   uint64_t thread_bytes_max = 256 * kMiB;
 };
 
@@ -63,6 +64,7 @@ class Session {
   Task<bool> SkipPayload(size_t payload_bytes);
   Task<void> WaitForRoom(uint32_t memory_bytes);
   bool HasOwnRoom(uint32_t memory_bytes) const;
+  bool HasThreadRoom(uint32_t memory_bytes) const;
   bool HasRoom(uint32_t memory_bytes) const;
   void TakeRoom(Job& job);
   void GiveRoom(const Job& job);

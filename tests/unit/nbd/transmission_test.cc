@@ -337,6 +337,24 @@ TEST_P(TransmissionTest, ClientsOfOneThreadShareABudgetAndEachHasOneRequest) {
   }
 }
 
+TEST_P(TransmissionTest, LargeRequestsAreBoundedAlsoWhereEachIsItsClientsOnlyOne) {
+  options_.session.thread_bytes_max = 4 * kMiB;
+  options_.session.inflight_bytes_max = 1 * kMiB;
+  CloseGate();
+  std::vector<TestClient> clients;
+  for (int i = 0; i < 6; ++i) clients.push_back(ConnectTo("gate"));
+  for (TestClient& client : clients) client.Ask(kCmdRead, 0, 3 * kMiB, kCmdFlagDf);
+  ASSERT_TRUE(Eventually([&] { return gate_->waiting_count() == 2; }));
+  TestClient small = ConnectTo("gate");
+  small.Ask(kCmdRead, 0, 2 * kMiB, kCmdFlagDf);
+  ASSERT_TRUE(Eventually([&] { return gate_->waiting_count() == 3; }));
+  std::this_thread::sleep_for(50ms);
+  EXPECT_EQ(gate_->waiting_count(), 3);
+  OpenGate();
+  for (TestClient& client : clients) EXPECT_EQ(client.Next().error, kOk);
+  EXPECT_EQ(small.Next().error, kOk);
+}
+
 TEST_P(TransmissionTest, AWriteThatIsStillOnItsWayCountsAndNoLongerWhenItsClientVanishes) {
   options_.session.thread_bytes_max = 1 * kMiB;
   CloseGate();
