@@ -98,6 +98,7 @@ absl::Status Validate(const Superblock& superblock, const std::string& path) {
 Superblock ToHost(const DiskSuperblock& disk) {
   Superblock host;
   host.kind = static_cast<DataFileKind>(disk.kind);
+  host.features_ignore = disk.features_ignore;
   std::memcpy(host.id.bytes.data(), disk.id, 16);
   std::memcpy(host.parent.bytes.data(), disk.parent, 16);
   host.generation = disk.generation;
@@ -129,6 +130,7 @@ void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into) {
   std::memcpy(disk.magic, kMagic, sizeof(kMagic));
   disk.version = kVersion;
   disk.kind = static_cast<uint32_t>(superblock.kind);
+  disk.features_ignore = superblock.features_ignore;  // features_clear: none is known, all go
   std::memcpy(disk.id, superblock.id.bytes.data(), 16);
   std::memcpy(disk.parent, superblock.parent.bytes.data(), 16);
   disk.generation = superblock.generation;

@@ -36,6 +36,8 @@ struct Superblock {
   static constexpr size_t kCreatedByBytesMax = 200;
 
   DataFileKind kind = DataFileKind::kLayer;
+  // Bits that a newer version set, which say that not knowing them does no harm: kept as they are.
+  uint64_t features_ignore = 0;
   Uuid id;
   Uuid parent;
   uint64_t generation = 1;

@@ -93,6 +93,19 @@ TEST(Superblock, RoundTrips) {
   EXPECT_EQ(*DecodeSuperblock(Encoded(plain), "f"), plain);
 }
 
+// Of what a newer version says in its three ways, the one that does no harm outlives a rewrite by
+// this version, and the one that would no longer be true does not.
+TEST(Superblock, WritingAnewKeepsTheFeaturesToIgnoreAndClearsThoseToClear) {
+  Bytes newer = Encoded(Sample());
+  StoreLittle(newer.data() + 32, uint64_t{1} << 63 | 4);
+  StoreLittle(newer.data() + 40, uint64_t{8});
+  const absl::StatusOr<Superblock> decoded = DecodeSuperblock(Resealed(newer), "f");
+  ASSERT_OK(decoded);
+  const Bytes rewritten = Encoded(*decoded);
+  EXPECT_EQ(LoadLittle<uint64_t>(&rewritten[32]), uint64_t{1} << 63 | 4);
+  EXPECT_EQ(LoadLittle<uint64_t>(&rewritten[40]), 0u);
+}
+
 TEST(Superblock, EveryFlippedBitIsSeen) {
   const Bytes good = Encoded(Sample());
   for (size_t at = 0; at < kBlockBytes; ++at) {
