@@ -123,8 +123,9 @@ void OnWrite(fuse_req_t request, fuse_ino_t, const char* data, size_t size, off_
     return;
   }
   const std::span<const std::byte> from(reinterpret_cast<const std::byte*>(data), size);
-  const absl::Status status = served.pool->Run(
-      [&](NbdClient& client) { return client.Write(static_cast<uint64_t>(offset), from); });
+  const uint64_t begin = static_cast<uint64_t>(offset);
+  const absl::Status status = served.pool->RunChange(
+      begin, size, [&](NbdClient& client) { return client.Write(begin, from); });
   if (status.ok()) {
     fuse_reply_write(request, size);
   } else {
@@ -154,8 +155,9 @@ void OnFallocate(fuse_req_t request, fuse_ino_t, int mode, off_t offset, off_t l
   }
   const Served& served = ServedOf(request);
   const uint64_t inside = Clip(served, offset, static_cast<uint64_t>(length));
-  const absl::Status status = served.pool->Run(
-      [&](NbdClient& client) { return client.Zero(static_cast<uint64_t>(offset), inside); });
+  const uint64_t begin = static_cast<uint64_t>(offset);
+  const absl::Status status = served.pool->RunChange(
+      begin, inside, [&](NbdClient& client) { return client.Zero(begin, inside); });
   fuse_reply_err(request, ErrnoOf(status));
 }
 

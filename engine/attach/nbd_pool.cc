@@ -28,7 +28,13 @@ absl::StatusOr<std::unique_ptr<NbdPool>> NbdPool::Open(const PoolOptions& option
   return pool;
 }
 
-absl::Status NbdPool::Run(const std::function<absl::Status(NbdClient&)>& request) {
+absl::Status NbdPool::RunChange(uint64_t offset_bytes, uint64_t length_bytes,
+                                const Request& request) {
+  const RangeTurns::Turn turn(changes_, offset_bytes, offset_bytes + length_bytes);
+  return Run(request);
+}
+
+absl::Status NbdPool::Run(const Request& request) {
   Slot* slot = TakeSlot();
   const Clock::time_point deadline = Deadline();
   absl::Status status;

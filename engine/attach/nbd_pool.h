@@ -2,8 +2,9 @@
 // connection breaks is sent again to the server that comes back. What the FUSE file is served from.
 // Threads: any number; each request has a connection to itself meanwhile. Errors: as NbdClient's;
 // Unavailable once the server stayed away for longer than the time-out (later requests fail at once
-// until it is back). All requests may be sent twice: the same bytes at the same place, in the time
-// the one who asks waits for the one answer.
+// until it is back). A request may be sent twice: the same bytes at the same place, in the time the
+// one who asks waits for the one answer. Changes that overlap are sent one after the other, so that
+// none that is sent again undoes one that was answered meanwhile.
 #pragma once
 
 #include <chrono>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "attach/nbd_client.h"
+#include "attach/range_turns.h"
 
 namespace cowl {
 
@@ -31,8 +33,11 @@ class NbdPool {
   // Connects once, to find out what there is to serve.
   static absl::StatusOr<std::unique_ptr<NbdPool>> Open(const PoolOptions& options);
 
+  using Request = std::function<absl::Status(NbdClient&)>;
   // Runs `request` on a free connection, again on a new one if it ends in Unavailable.
-  absl::Status Run(const std::function<absl::Status(NbdClient&)>& request);
+  absl::Status Run(const Request& request);
+  // The same for one that changes the range.
+  absl::Status RunChange(uint64_t offset_bytes, uint64_t length_bytes, const Request& request);
 
   const ExportInfo& info() const { return info_; }
   uint64_t size_bytes() const;
@@ -55,6 +60,7 @@ class NbdPool {
 
   const PoolOptions options_;
   ExportInfo info_;
+  RangeTurns changes_;
 
   // Guarded by mutex_.
   mutable std::mutex mutex_;
