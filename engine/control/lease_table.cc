@@ -5,28 +5,30 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <vector>
 
 #include "base/log.h"
 #include "base/status.h"
 
 namespace cowl {
-namespace {
 
-UniqueFd PeerProcess(int socket) {
+LeaseTable::Holder LeaseTable::HolderAt(int socket) {
+  Holder holder;
   ucred peer{};
   socklen_t size = sizeof(peer);
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.pid <= 0)
-    return UniqueFd();
-  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+    return holder;
+  holder.process = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+  // It may have been killed while the state was being frozen for it.
+  holder.has_ended = !holder.process.valid() && errno == ESRCH;
+  return holder;
 }
 
-bool HasEnded(const UniqueFd& process) {
-  pollfd poll_fd{process.get(), POLLIN, 0};
-  return process.valid() && ::poll(&poll_fd, 1, 0) > 0;
+bool LeaseTable::HasEnded(const Holder& holder) {
+  pollfd poll_fd{holder.process.get(), POLLIN, 0};
+  return holder.has_ended || (holder.process.valid() && ::poll(&poll_fd, 1, 0) > 0);
 }
-
-}  // namespace
 
 LeaseTable::~LeaseTable() {
   for (const auto& [token, holder] : holders_) Release(token);
@@ -35,7 +37,7 @@ LeaseTable::~LeaseTable() {
 void LeaseTable::Add(const std::string& token, int client_fd) {
   if (token.empty()) return;
   std::lock_guard lock(mutex_);
-  holders_[token] = PeerProcess(client_fd);
+  holders_[token] = HolderAt(client_fd);
 }
 
 void LeaseTable::Forget(const std::string& token) {

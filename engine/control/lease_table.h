@@ -26,11 +26,18 @@ class LeaseTable {
   void ReleaseOrphans();
 
  private:
+  struct Holder {
+    UniqueFd process;  // a pidfd; not valid: it is not watched
+    bool has_ended = false;
+  };
+
+  static Holder HolderAt(int socket);
+  static bool HasEnded(const Holder& holder);
   void Release(const std::string& token);
 
   Store& store_;
   std::mutex mutex_;
-  std::map<std::string, UniqueFd> holders_;  // pidfd by token
+  std::map<std::string, Holder> holders_;  // by token
 };
 
 }  // namespace cowl
