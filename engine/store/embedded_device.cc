@@ -7,11 +7,14 @@
 namespace cowl {
 namespace {
 
+// On the device's loop, where a resize changes it.
+Task<uint64_t> SizeOf(BlockDevice& device) { co_return device.size_bytes(); }
+
 class EmbeddedDevice : public Device {
  public:
   explicit EmbeddedDevice(std::shared_ptr<OpenExport> open) : open_(std::move(open)) {}
 
-  uint64_t size_bytes() const override { return open_->device().size_bytes(); }
+  uint64_t size_bytes() const override { return RunOn(open_->loop(), SizeOf(open_->device())); }
   bool read_only() const override { return open_->device().read_only(); }
   absl::Status Read(uint64_t offset_bytes, std::span<std::byte> into) override {
     return RunOn(open_->loop(), open_->device().Read(offset_bytes, into));
