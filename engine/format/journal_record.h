@@ -19,6 +19,7 @@
 
 namespace cowl {
 
+#include "base/units.h"
 // A run of slots in the overlay's file.
 struct SlotRun {
   uint64_t physical = 0;
@@ -46,6 +47,7 @@ struct JournalRecord {
   Type type = Type::kWrite;
   uint64_t check = 0;
   uint64_t previous_check = 0;
+  static constexpr uint64_t kChunkBlocksMax = 4 * kMiB / kBlockBytes;  // of one chunk of a journal
   uint64_t order = 0;
   uint64_t durable_order = 0;
   uint32_t incarnation = 0;

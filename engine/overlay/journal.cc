@@ -183,7 +183,8 @@ Task<absl::Status> Overlay::SwitchChunk() {
 
 // Sets spare_chunk_ when the disk has room: twice the present chunk, or as much as there is.
 Task<void> Overlay::TakeSpareChunk() {
-  uint64_t blocks = std::clamp(2 * position_.chunk.blocks, kChunkBlocksMin, kChunkBlocksMax);
+  uint64_t blocks =
+      std::clamp(2 * position_.chunk.blocks, kChunkBlocksMin, JournalRecord::kChunkBlocksMax);
   for (; blocks >= kChunkBlocksLeast; blocks /= 4) {
     const SlotRun chunk = slots_.TakeContiguous(blocks);
     if (chunk.blocks == 0) continue;

@@ -18,7 +18,6 @@ inline constexpr uint64_t kUnsyncedBlocksMax = 64 * kMiB / kBlockBytes;
 
 // The journal's chunks: small at first, so that a small overlay stays small, then doubling.
 inline constexpr uint64_t kChunkBlocksMin = 64 * kKiB / kBlockBytes;
-inline constexpr uint64_t kChunkBlocksMax = 4 * kMiB / kBlockBytes;
 
 // Counts background work of an overlay while it exists.
 class BackgroundWork {

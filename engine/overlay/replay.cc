@@ -47,28 +47,6 @@ Task<absl::StatusOr<std::vector<std::byte>>> ReadChunk(File& file, const SlotRun
   co_return bytes;
 }
 
-// Whether `record` follows what `position` says. Records above resume_order that carry an older
-// incarnation are the tail that a recovery gave up.
-bool Fits(const JournalRecord& record, const JournalPosition& position,
-          const Superblock& superblock) {
-  const bool incarnation_ok = record.order > superblock.resume_order
-                                  ? record.incarnation == superblock.incarnation
-                                  : record.incarnation <= superblock.incarnation;
-  return record.order == position.last_order + 1 && record.previous_check == position.last_check &&
-         incarnation_ok;
-}
-
-JournalPosition After(const JournalRecord& record, JournalPosition position, size_t length_bytes) {
-  position.offset_bytes += length_bytes;
-  position.last_order = record.order;
-  position.last_check = record.check;
-  if (record.type == JournalRecord::Type::kLink) {
-    position.chunk = record.chunk;
-    position.offset_bytes = 0;
-  }
-  return position;
-}
-
 // Whether a data file may hold this run.
 bool IsPlaced(const SlotRun& run) {
   return run.physical >= Superblock::kFirstFreeBlock && run.physical < Extent::kPhysicalLimit &&
@@ -81,7 +59,7 @@ absl::Status CheckRanges(const JournalRecord& record, const Superblock& superblo
   bool ok = record.start <= limit && record.blocks <= limit - record.start;
   for (const SlotRun& run : record.runs) ok = ok && IsPlaced(run);
   if (record.type == JournalRecord::Type::kLink)
-    ok = ok && IsPlaced(record.chunk) && record.chunk.blocks <= kChunkBlocksMax;
+    ok = ok && IsPlaced(record.chunk) && record.chunk.blocks <= JournalRecord::kChunkBlocksMax;
   if (ok) return absl::OkStatus();
   return DataLoss(absl::StrCat(path, ": journal record ", record.order, " (generation ",
                                superblock.generation, ") names blocks that cannot be"));
@@ -97,7 +75,7 @@ absl::StatusOr<bool> ReadRecords(const Superblock& superblock, const std::string
     const std::span<const std::byte> rest = bytes.subspan(position.offset_bytes);
     size_t length = 0;
     const std::optional<JournalRecord> record = DecodeRecord(rest, superblock.secret, &length);
-    if (!record || !Fits(*record, position, superblock)) {
+    if (!record || !FollowsOn(*record, position, superblock)) {
       chain.rest.assign(rest.begin(), rest.end());
       return false;
     }
@@ -117,7 +95,7 @@ Task<absl::StatusOr<Chain>> ReadChain(File& file, const Superblock& superblock) 
                            superblock.checkpoint_order,
                            superblock.journal_check};
   chain.start = position;
-  if (superblock.journal_blocks > kChunkBlocksMax) {
+  if (superblock.journal_blocks > JournalRecord::kChunkBlocksMax) {
     co_return DataLoss(absl::StrCat(file.path(), ": superblock: a journal chunk of ",
                                     superblock.journal_blocks, " blocks"));
   }
@@ -155,7 +133,8 @@ Leftovers FindLeftovers(std::span<const std::byte> bytes, uint64_t last_order,
       found.order = record->order;
       found.durable_order = record->durable_order;
     }
-    if (record->type == JournalRecord::Type::kLink && record->chunk.blocks <= kChunkBlocksMax)
+    if (record->type == JournalRecord::Type::kLink &&
+        record->chunk.blocks <= JournalRecord::kChunkBlocksMax)
       found.links.push_back(record->chunk);
   }
   return found;
@@ -287,6 +266,27 @@ class TailSlots {
 };
 
 }  // namespace
+
+JournalPosition After(const JournalRecord& record, JournalPosition position, size_t length_bytes) {
+  position.offset_bytes += length_bytes;
+  position.last_order = record.order;
+  position.last_check = record.check;
+  if (record.type == JournalRecord::Type::kLink) {
+    position.chunk = record.chunk;
+    position.offset_bytes = 0;
+  }
+  return position;
+}
+
+// Records above resume_order that carry an older incarnation are the tail that a recovery gave up.
+bool FollowsOn(const JournalRecord& record, const JournalPosition& position,
+               const Superblock& superblock) {
+  const bool incarnation_ok = record.order > superblock.resume_order
+                                  ? record.incarnation == superblock.incarnation
+                                  : record.incarnation <= superblock.incarnation;
+  return record.order == position.last_order + 1 && record.previous_check == position.last_check &&
+         incarnation_ok;
+}
 
 Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock& superblock,
                                                     bool journal_is_durable, OverlayMap& map) {

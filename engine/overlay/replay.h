@@ -29,6 +29,12 @@ struct JournalPosition {
   uint64_t last_check = 0;
 };
 
+// Whether `record` is the next one after `position`.
+bool FollowsOn(const JournalRecord& record, const JournalPosition& position,
+               const Superblock& superblock);
+// Where the journal stands after it.
+JournalPosition After(const JournalRecord& record, JournalPosition position, size_t length_bytes);
+
 struct ReplayedJournal {
   JournalPosition position;
   std::vector<SlotRun> chunks;  // all that are in use, in order

@@ -16,6 +16,7 @@
 #include "format/journal_record.h"
 #include "format/superblock.h"
 #include "io/loop_thread.h"
+#include "overlay/replay.h"
 
 namespace cowl {
 namespace {
@@ -38,6 +39,8 @@ class Dumper {
   Task<absl::Status> DumpMap(const Superblock& superblock);
   Task<absl::Status> DumpSumPages(const Superblock& superblock);
   Task<absl::Status> DumpJournal(const Superblock& superblock);
+  bool DumpChunk(const Superblock& superblock, std::span<const std::byte> bytes,
+                 JournalPosition& position);
   void DumpRecord(const JournalRecord& record);
   // The entries of a section as far as the file has them; says what is wrong.
   Task<absl::StatusOr<std::vector<std::byte>>> ReadSection(const Section section,
@@ -189,34 +192,41 @@ Task<absl::Status> Dumper::DumpSumPages(const Superblock& superblock) {
 }
 
 Task<absl::Status> Dumper::DumpJournal(const Superblock& superblock) {
-  uint64_t block = superblock.journal_block;
-  uint64_t blocks = superblock.journal_blocks;
-  uint64_t last_order = superblock.checkpoint_order;
-  uint64_t last_check = superblock.journal_check;
-  while (true) {
-    out_ << "journal chunk of " << blocks << " blocks from block " << block << ":\n";
-    absl::StatusOr<std::vector<std::byte>> bytes =
-        co_await ReadUpTo(BlockOffsetBytes(block), BlockOffsetBytes(blocks));
-    if (!bytes.ok()) co_return bytes.status();
-    size_t at = 0;
-    size_t length = 0;
-    std::optional<JournalRecord> link;
-    while (!link) {
-      const std::optional<JournalRecord> record =
-          DecodeRecord(std::span(*bytes).subspan(at), superblock.secret, &length);
-      if (!record || record->order != last_order + 1 || record->previous_check != last_check) break;
-      DumpRecord(*record);
-      at += length;
-      last_order = record->order;
-      last_check = record->check;
-      if (record->type == JournalRecord::Type::kLink) link = record;
-    }
-    if (!link) {
-      out_ << "  ends at byte " << at << " of the chunk, after record " << last_order << "\n";
+  JournalPosition position{{superblock.journal_block, superblock.journal_blocks},
+                           0,
+                           superblock.checkpoint_order,
+                           superblock.journal_check};
+  bool goes_on = true;
+  while (goes_on) {
+    const SlotRun chunk = position.chunk;
+    out_ << "journal chunk of " << chunk.blocks << " blocks from block " << chunk.physical << ":\n";
+    if (chunk.blocks > JournalRecord::kChunkBlocksMax) {
+      out_ << "  damaged: no chunk is that long\n";
       co_return absl::OkStatus();
     }
-    block = link->chunk.physical;
-    blocks = link->chunk.blocks;
+    absl::StatusOr<std::vector<std::byte>> bytes =
+        co_await ReadUpTo(BlockOffsetBytes(chunk.physical), BlockOffsetBytes(chunk.blocks));
+    if (!bytes.ok()) co_return bytes.status();
+    goes_on = DumpChunk(superblock, *bytes, position);
+  }
+  co_return absl::OkStatus();
+}
+
+// Moves `position` along; true when the chunk ends with a link to another.
+bool Dumper::DumpChunk(const Superblock& superblock, std::span<const std::byte> bytes,
+                       JournalPosition& position) {
+  while (true) {
+    size_t length = 0;
+    const std::optional<JournalRecord> record =
+        DecodeRecord(bytes.subspan(position.offset_bytes), superblock.secret, &length);
+    if (!record || !FollowsOn(*record, position, superblock)) {
+      out_ << "  ends at byte " << position.offset_bytes << " of the chunk, after record "
+           << position.last_order << "\n";
+      return false;
+    }
+    DumpRecord(*record);
+    position = After(*record, position, length);
+    if (record->type == JournalRecord::Type::kLink) return true;
   }
 }
 
