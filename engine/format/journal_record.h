@@ -3,11 +3,15 @@
 // (guests choose data, so data must never pass for a record) and covers order, incarnation and the
 // check of the record before it, so nothing stale ever fits on. Units: blocks. Threads: pure
 // functions. Errors: DecodeRecord says nullopt for whatever is not a whole, valid record.
+// clang-format off
 //
-//    0 check u64 (XXH3 of the rest, seeded with the secret)   8 previous record's check u64   16
-//    order u64
-//   24 durable order u64   32 incarnation u32   36 length in bytes u32 (a multiple of 8)   40 type
-//   u16   42 zero u16 44 runs u32            48 payload
+//    0 check u64 (XXH3 of the rest, seeded with the secret)     8 previous record's check u64
+//   16 order u64                                               24 durable order u64
+//   32 incarnation u32                                         36 length in bytes u32 (a multiple of 8)
+//   40 type u16                                                42 zero u16
+//   44 runs u32                                                48 payload
+//
+// clang-format on
 #pragma once
 
 #include <cstdint>
@@ -15,11 +19,11 @@
 #include <span>
 #include <vector>
 
+#include "base/units.h"
 #include "base/uuid.h"
 
 namespace cowl {
 
-#include "base/units.h"
 // A run of slots in the overlay's file.
 struct SlotRun {
   uint64_t physical = 0;
@@ -43,11 +47,11 @@ struct JournalRecord {
   static constexpr size_t kBytesMax = kHeaderBytes + 8 + 16 * kBlocksMax;
   static constexpr size_t kMarkPaddingBytes = 512;
   static constexpr size_t kLinkBytes = kHeaderBytes + 16;
+  static constexpr uint64_t kChunkBlocksMax = 4 * kMiB / kBlockBytes;  // of one chunk of a journal
 
   Type type = Type::kWrite;
   uint64_t check = 0;
   uint64_t previous_check = 0;
-  static constexpr uint64_t kChunkBlocksMax = 4 * kMiB / kBlockBytes;  // of one chunk of a journal
   uint64_t order = 0;
   uint64_t durable_order = 0;
   uint32_t incarnation = 0;

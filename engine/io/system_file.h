@@ -2,14 +2,14 @@
 // call may run on the loop.
 //
 // Where an operation runs:
-//   read      preadv2(RWF_NOWAIT) first, which serves the page cache at once; a miss goes to the
-//   ring or to a helper write     buffered. xfs and btrfs take it in the ring without a worker
-//   thread. ext4 and the like do not (measured: 9 times
-//             slower at depth 1 than a call on the loop), so there it is a plain call on the loop.
-//             Not while an allocation, punch or truncation of the file is under way (they hold the
-//             inode's lock), and not for a while after a call that took long (a writer whom the
-//             kernel throttles): then, as on network file systems, it goes aside
-//   the rest  never on the loop
+// - A read: preadv2(RWF_NOWAIT) first, which serves the page cache at once; a miss goes to the ring
+//   or to a helper.
+// - A write, buffered: xfs and btrfs take it in the ring without a worker thread. ext4 and the like
+//   do not (measured: 9 times slower at depth 1 than a call on the loop), so there it is a plain
+//   call on the loop. Not while an allocation, punch or truncation of the file is under way (they
+//   hold the inode's lock), and not for a while after a call that took long (a writer whom the
+//   kernel throttles): then, as on network file systems, it goes aside.
+// - The rest: never on the loop.
 // Threads: as File; the ...Now methods may run on a helper. Errors: operation, range and path; see
 // file.h.
 #pragma once

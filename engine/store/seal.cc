@@ -1,10 +1,9 @@
 // seal.cc: a device's overlay becomes a layer, by whichever of three ways its state asks for:
 //
-//   never written   nothing is there to seal: the layer below already is that state
-//   closed          the file is sealed in place; the device gets a fresh overlay, which has no file
-//   yet open            a successor overlay is made, durable and noted as pending before requests
-//   go to it; then the old one is sealed
-//                   while they do
+// - never written: nothing is there to seal, the layer below already is that state;
+// - closed: the file is sealed in place; the device gets a fresh overlay, which has no file yet;
+// - open: a successor overlay is made, durable and noted as pending before requests go to it; then
+//   the old one is sealed while they do.
 //
 // The row of the device names both overlays from before the first step to the transaction that
 // records the layer, so that recovery (recover.cc) can go forward or back from any moment.
@@ -228,6 +227,7 @@ absl::Status StoreImpl::FinishSwitched(LockedDevice& device, const std::string& 
   }
   return InstallNewChain(device);
 }
+
 absl::Status StoreImpl::MakeLayerOfSwitched(Disk& disk, const DeviceRow& row,
                                             const std::string& created_by) {
   Loop& loop = disk.slot->loop();
@@ -238,7 +238,6 @@ absl::Status StoreImpl::MakeLayerOfSwitched(Disk& disk, const DeviceRow& row,
   // The attempt that made it one may have failed to sync that.
   return RunOn(loop, SettleSuperblock(storage, name));
 }
-
 
 // REQUIRES: files_mutex_ is held.
 absl::Status StoreImpl::InstallNewChain(LockedDevice& device) {

@@ -1,9 +1,13 @@
 // store_impl.h: Store, wired from its parts. One file for each group of verbs:
-//   open.cc      opening, recovery, closing           names.cc    images, tags, renames,
-//   registering devices.cc   create, reset, resize, remove        seal.cc     snapshot, commit,
-//   clone, flatten, freeze disks.cc     opening and closing disks            exports.cc  the export
-//   table lists.cc, map_reports.cc, space.cc                reports     check.cc     check and
-//   repair
+// - open.cc, recover.cc: opening, recovery, closing
+// - names.cc: images, tags, renames
+// - layers.cc: registering, flattening
+// - devices.cc: create, reset, resize, remove
+// - snapshots.cc, seal.cc: snapshot, commit, clone, freeze
+// - disks.cc: opening and closing disks
+// - exports.cc: the export table
+// - lists.cc, map_reports.cc, space.cc: reports
+// - check.cc: check and repair
 //
 // Locks, in the order in which they are taken: a device's gate (device_table.h), files_mutex_, the
 // catalog's own. files_mutex_ is held shared by whoever reads layer maps from files, or has made
@@ -178,11 +182,11 @@ class StoreImpl : public Store {
   absl::Status SwitchToSuccessor(LockedDevice& device, const Uuid& successor, uint64_t* pause_us);
   absl::Status FinishSwitched(LockedDevice& device, const std::string& created_by,
                               const Registration& registration);
+  absl::Status MakeLayerOfSwitched(Disk& disk, const DeviceRow& row, const std::string& created_by);
   absl::Status InstallNewChain(LockedDevice& device);
   absl::StatusOr<NewLayerRow> DescribeLayer(LoopSlot& slot, const Uuid& layer, const Uuid& parent);
   absl::Status RecordSealed(const DeviceRow& device, const NewLayerRow& layer,
                             const Registration& registration);
-  absl::Status MakeLayerOfSwitched(Disk& disk, const DeviceRow& row, const std::string& created_by);
   absl::Status DropPending(const DeviceRow& device);
 
   // layers.cc
