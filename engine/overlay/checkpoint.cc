@@ -49,8 +49,8 @@ void Overlay::MaybeCheckpoint() {
 
 internal::Detached Overlay::RunCheckpoint(Overlay* overlay) {
   const BackgroundWork work(overlay->background_, overlay->background_done_);
-  // A checkpoint that found no room leaves everything as it was; the journal grows and the next
-  // batch tries again.
+  // A checkpoint that found no room leaves everything as it was. It is tried again when the journal
+  // has grown by as much once more: not with every batch, on a disk that stays full.
   const absl::Status status =
       co_await overlay->CheckpointAs(CheckpointKind::kRunning, overlay->root_);
   if (!status.ok()) overlay->journal_bytes_ = 0;
