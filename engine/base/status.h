@@ -70,9 +70,3 @@ inline absl::Status Unimplemented(const std::string& m) { return absl::Unimpleme
     absl::Status cowl_status = (expression);      \
     if (!cowl_status.ok()) co_return cowl_status; \
   } while (0)
-#define COWL_CO_ASSIGN_OR_RETURN(declaration, expression) \
-  COWL_CO_ASSIGN_OR_RETURN_AS(COWL_CONCAT(cowl_or_, __COUNTER__), declaration, expression)
-#define COWL_CO_ASSIGN_OR_RETURN_AS(result, declaration, expression) \
-  auto result = (expression);                                        \
-  if (!result.ok()) co_return result.status();                       \
-  declaration = *std::move(result)

@@ -67,11 +67,6 @@ struct LayerUse {
   uint64_t device_base_count = 0;   // devices whose overlay sits on it
   uint64_t pin_count = 0;
   uint64_t child_count = 0;
-
-  // Somebody names it: it must keep its identity.
-  bool IsNamed() const {
-    return image_count + device_image_count + device_base_count + pin_count > 0;
-  }
 };
 
 }  // namespace cowl

@@ -49,7 +49,7 @@ class FrozenChain : public BlockDevice {
 }  // namespace
 
 Task<absl::StatusOr<std::unique_ptr<BlockDevice>>> OpenFrozenChain(
-    Loop&, Storage& storage, std::vector<std::string> layer_names, uint64_t size_bytes) {
+    Storage& storage, std::vector<std::string> layer_names, uint64_t size_bytes) {
   std::vector<std::shared_ptr<const LayerMap>> layers;
   for (const std::string& name : layer_names) {
     absl::StatusOr<std::shared_ptr<const LayerMap>> layer = co_await LoadLayerMap(storage, name);

@@ -11,13 +11,13 @@
 #include "absl/status/statusor.h"
 #include "device/block_device.h"
 #include "io/file.h"
-#include "io/loop.h"
+#include "io/task.h"
 
 namespace cowl {
 
 // `layer_names`: files of `storage`, top first. `size_bytes`: of the disk; at least the top
 // layer's, the rest reads as zeros.
 Task<absl::StatusOr<std::unique_ptr<BlockDevice>>> OpenFrozenChain(
-    Loop& loop, Storage& storage, std::vector<std::string> layer_names, uint64_t size_bytes);
+    Storage& storage, std::vector<std::string> layer_names, uint64_t size_bytes);
 
 }  // namespace cowl

@@ -46,9 +46,9 @@ class FrozenSource : public BlockSource {
       }
       names.push_back(layer.path.substr(folder.size() + 1));
     }
-    COWL_ASSIGN_OR_RETURN(std::unique_ptr<BlockDevice> chain,
-                          RunOn(thread_->loop(), OpenFrozenChain(thread_->loop(), *storage_, names,
-                                                                 view.size_bytes)));
+    COWL_ASSIGN_OR_RETURN(
+        std::unique_ptr<BlockDevice> chain,
+        RunOn(thread_->loop(), OpenFrozenChain(*storage_, names, view.size_bytes)));
     source_ = std::make_unique<DeviceSource>(thread_->loop(), std::move(chain));
     return absl::OkStatus();
   }

@@ -71,9 +71,6 @@ class File {
   Awaiter Read(uint64_t offset_bytes, std::span<std::byte> into) {
     return {*this, IoRequest::Op::kRead, offset_bytes, into.data(), into.size()};
   }
-  Awaiter ReadVector(uint64_t offset_bytes, std::span<const iovec> into) {
-    return {*this, IoRequest::Op::kRead, offset_bytes, into};
-  }
   Awaiter Write(uint64_t offset_bytes, std::span<const std::byte> from) {
     return {*this, IoRequest::Op::kWrite, offset_bytes, const_cast<std::byte*>(from.data()),
             from.size()};

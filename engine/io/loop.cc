@@ -25,14 +25,6 @@ void WaitQueue::WakeAll() {
   }
 }
 
-void WaitQueue::WakeOne() {
-  if (head_ == nullptr) return;
-  Awaiter* const woken = head_;
-  head_ = woken->next;
-  if (head_ == nullptr) tail_ = &head_;
-  woken->waiter.resume();
-}
-
 InlineLoop::~InlineLoop() {
   for (const auto sleeper : sleepers_) sleeper.destroy();
 }

@@ -96,7 +96,6 @@ class WaitQueue {
   Awaiter Wait() { return {*this, {}}; }
   bool empty() const { return head_ == nullptr; }
   void WakeAll();
-  void WakeOne();
 
  private:
   Awaiter* head_ = nullptr;

@@ -18,19 +18,13 @@ namespace {
 constexpr unsigned kSubmissionEntries = 256;
 constexpr unsigned kCompletionEntries = 4096;
 
-struct Setup {
-  unsigned flags;
-  const char* text;
-};
 // From the best to what Linux 5.11 has. All start disabled, so that the thread that runs the loop
 // becomes the issuer.
-constexpr Setup kSetups[] = {
-    {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-     "single issuer, deferred task run"},
-    {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-     "single issuer, cooperative task run"},
-    {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL, "cooperative task run"},
-    {0, "no task run flags"},
+constexpr unsigned kSetups[] = {
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+    0,
 };
 
 struct Needed {
@@ -114,14 +108,13 @@ absl::StatusOr<std::unique_ptr<Ring>> Ring::Make() {
 
 absl::Status Ring::SetUp() {
   int error_number = EINVAL;
-  for (const Setup& setup : kSetups) {
+  for (const unsigned flags : kSetups) {
     io_uring_params params{};
-    params.flags = setup.flags | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    params.flags = flags | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
     params.cq_entries = kCompletionEntries;
     const int result = io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
     if (result == 0) {
       is_set_up_ = true;
-      setup_text_ = setup.text;
       return absl::OkStatus();
     }
     error_number = -result;

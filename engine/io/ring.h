@@ -55,8 +55,6 @@ class Ring {
 
   // Submitted and not completed, cancellations included.
   size_t in_flight_count() const { return in_flight_count_; }
-  // The set-up that the kernel took, for doctor: "single issuer, deferred task run".
-  const char* setup_text() const { return setup_text_; }
 
  private:
   Ring() = default;
@@ -69,7 +67,6 @@ class Ring {
 
   io_uring ring_{};
   bool is_set_up_ = false;
-  const char* setup_text_ = "";
   size_t in_flight_count_ = 0;
   std::deque<RingOp*> backlog_;
 };

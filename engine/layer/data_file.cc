@@ -162,8 +162,7 @@ Task<absl::StatusOr<std::shared_ptr<DataFile>>> DataFile::Open(Storage& storage,
   if (!superblock.ok()) co_return superblock.status();
   absl::StatusOr<std::vector<uint64_t>> pages = co_await ReadPageTable(**file, *superblock);
   if (!pages.ok()) co_return pages.status();
-  co_return std::shared_ptr<DataFile>(
-      new DataFile(*std::move(file), *superblock, *std::move(pages)));
+  co_return std::shared_ptr<DataFile>(new DataFile(*std::move(file), *std::move(pages)));
 }
 
 Task<absl::Status> DataFile::Read(uint64_t physical, std::span<std::byte> into) {

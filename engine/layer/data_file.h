@@ -34,9 +34,10 @@ class SumTable {
   const std::vector<uint64_t>& page_blocks() const { return page_blocks_; }
   // The table after a checkpoint; pages whose block changed are forgotten.
   void Replace(std::vector<uint64_t> page_blocks);
-  void DropCache() { cache_.clear(); }
 
  private:
+  // 16 MiB, the checksums of 8 GiB of the file. They go with the table: when the last device or
+  // image that reads the file is closed.
   static constexpr size_t kCachedPagesMax = 4096;
   using PageBytes = std::unique_ptr<std::byte[]>;
 
@@ -77,17 +78,13 @@ class DataFile {
   // Blocks [physical, physical + into.size() / 4096), verified.
   Task<absl::Status> Read(uint64_t physical, std::span<std::byte> into);
 
-  const Superblock& superblock() const { return superblock_; }
   File& file() { return *file_; }
-  SumTable& sums() { return sums_; }
 
  private:
-  DataFile(std::unique_ptr<File> file, const Superblock& superblock,
-           std::vector<uint64_t> page_blocks)
-      : file_(std::move(file)), superblock_(superblock), sums_(*file_, std::move(page_blocks)) {}
+  DataFile(std::unique_ptr<File> file, std::vector<uint64_t> page_blocks)
+      : file_(std::move(file)), sums_(*file_, std::move(page_blocks)) {}
 
   std::unique_ptr<File> file_;
-  Superblock superblock_;
   SumTable sums_;
 };
 

@@ -39,8 +39,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // On `home`: ends the handshake when its time is up.
   void CheckHandshake(Clock::time_point now);
 
-  const std::string& client() const { return client_; }
-
  private:
   // The handshake, on home_.
   Task<bool> ShakeHands();

@@ -118,8 +118,6 @@ class Overlay {
   // Why changes are refused; OK while they are not.
   const absl::Status& failure() const { return failure_; }
   const JournalFacts& facts() const { return facts_; }
-  // Where the journal ends: a seal at or before this order is in this overlay.
-  SealMark last_mark() const { return {root_.id, position_.last_order, position_.last_check}; }
   File& file() { return *file_; }
   // The whole map now (reports; sealing goes through SealToLayer).
   ExtentArray FlatMap() const;

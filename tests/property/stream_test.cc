@@ -186,7 +186,7 @@ class StreamTest : public IoRigTest {
     const size_t top = random_() % layers.size();
     std::vector<std::string> names;
     for (size_t i = top; i < layers.size(); ++i) names.push_back(DataFileName(layers[i]));
-    auto frozen = Run(OpenFrozenChain(rig().loop(), storage(), names, kSizeMax));
+    auto frozen = Run(OpenFrozenChain(storage(), names, kSizeMax));
     ASSERT_OK(frozen);
     std::vector<std::byte> bytes(kSizeMax);
     ASSERT_OK(Run((*frozen)->Read(0, bytes)));

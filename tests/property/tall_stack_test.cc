@@ -77,7 +77,7 @@ class TallStackTest : public IoRigTest {
     for (size_t top = 0; top < layers.size(); top += stride) {
       std::vector<std::string> names;
       for (size_t i = top; i < layers.size(); ++i) names.push_back(DataFileName(layers[i]));
-      auto frozen = Run(OpenFrozenChain(rig().loop(), storage(), names, kSizeBytes));
+      auto frozen = Run(OpenFrozenChain(storage(), names, kSizeBytes));
       ASSERT_OK(frozen);
       std::vector<std::byte> bytes(kSizeBytes);
       ASSERT_OK(Run((*frozen)->Read(0, bytes)));

@@ -224,7 +224,7 @@ TEST_F(CatalogTest, ALayerThatSomebodyNamesCannotGo) {
   }
   const absl::Status status = catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(const LayerUse use, edits.UseOf(base.id));
-    EXPECT_FALSE(use.IsNamed());
+    EXPECT_EQ(use.image_count, 0u);
     EXPECT_EQ(use.child_count, 1u);
     COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> unnamed, edits.UnnamedLayers());
     EXPECT_THAT(unnamed, ElementsAre(base.id));

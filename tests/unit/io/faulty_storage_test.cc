@@ -123,8 +123,7 @@ TEST_P(FaultyStorageTest, AFlippedBitIsReadUntilItsByteIsWritten) {
   for (size_t i = 0; i < got.size(); ++i)
     ASSERT_EQ(got[i], i == 5000 ? std::byte{0x52} : std::byte{0x5a}) << i;
   std::vector<std::byte> parts(10);
-  const iovec into[] = {{parts.data(), 4}, {parts.data() + 4, 6}};
-  EXPECT_OK(Do(file->ReadVector(4995, into)));
+  EXPECT_OK(Do(file->Read(4995, parts)));
   EXPECT_EQ(parts[5], std::byte{0x52});
   EXPECT_OK(WriteBlocks(*file, 1, 1));
   EXPECT_OK(Do(file->Read(0, got)));

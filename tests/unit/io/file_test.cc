@@ -106,20 +106,17 @@ TEST_P(FileTest, RequestsOfNoBytesSucceedAndChangeNothing) {
 TEST_P(FileTest, MovesThousandsOfBuffersInOneRequest) {
   const auto source = Pattern(40'000, 3);
   std::vector<std::byte> target(source.size());
-  std::vector<iovec> from, into;
-  for (size_t at = 0;
-       at <
-       source.size();) {  // 1 to 15 bytes each, and an empty one now and then: more than IOV_MAX
+  std::vector<iovec> from;
+  // 1 to 15 bytes each, and an empty one now and then: more than IOV_MAX.
+  for (size_t at = 0; at < source.size();) {
     const size_t count = std::min<size_t>(1 + at % 15, source.size() - at);
     from.push_back({const_cast<std::byte*>(source.data()) + at, count});
-    into.push_back({target.data() + at, count});
     if (at % 7 == 0) from.push_back({nullptr, 0});
-    if (at % 5 == 0) into.push_back({nullptr, 0});
     at += count;
   }
   ASSERT_GT(from.size(), 2048u);
   EXPECT_OK(Do(file().WriteVector(77, from)));
-  EXPECT_OK(Do(file().ReadVector(77, into)));
+  EXPECT_OK(Do(file().Read(77, target)));
   EXPECT_EQ(target, source);
 }
 

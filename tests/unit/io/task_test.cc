@@ -17,9 +17,9 @@ Task<absl::StatusOr<int>> Half(int value) {
 }
 
 Task<absl::StatusOr<int>> Quarter(int value) {
-  COWL_CO_ASSIGN_OR_RETURN(const int half, co_await Half(value));
-  COWL_CO_ASSIGN_OR_RETURN(const int quarter, co_await Half(half));
-  co_return quarter;
+  const absl::StatusOr<int> half = co_await Half(value);
+  if (!half.ok()) co_return half.status();
+  co_return co_await Half(*half);
 }
 
 Task<uint64_t> SumOfMany(int count) {
