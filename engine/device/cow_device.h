@@ -1,8 +1,9 @@
 // cow_device.h: an overlay on a chain of layers, seen as a disk; without an overlay, an image,
-// read-only. A read looks blocks up in the overlay and then, with one search, in the chain's merged
-// map: its cost does not depend on depth. Units, errors, durability: as BlockDevice. Threads: one
-// loop, all of it, also the control calls below. Ownership: owns its overlays; the data file cache
-// outlives it.
+// read-only. Reading is in cow_device.cc, writing and the cap in cow_device_write.cc, what the
+// store calls in cow_device_control.cc. A read looks blocks up in the overlay and then, with one
+// search, in the chain's merged map: its cost does not depend on depth. Units, errors, durability:
+// as BlockDevice. Threads: one loop, all of it, also the control calls below. Ownership: owns its
+// overlays; the data file cache outlives it.
 #pragma once
 
 #include <functional>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/units.h"
 #include "device/block_device.h"
 #include "device/data_file_cache.h"
 #include "device/range_lock.h"
@@ -103,8 +105,32 @@ class CowDevice : public BlockDevice {
   uint64_t stored_blocks() const;
 
  private:
-  struct Piece;
-  class Operation;
+  // One piece of a lookup: where it was found.
+  struct Piece {
+    enum class Level : uint8_t { kNowhere, kOverlay, kSealed, kChain };
+    Segment segment;
+    Level level = Level::kNowhere;
+  };
+  // Counts a request while it is under way; a change also as such.
+  class Operation {
+   public:
+    Operation(CowDevice& device, bool is_change) : device_(device), is_change_(is_change) {
+      ++device_.operations_;
+      if (is_change_) ++device_.changes_;
+    }
+    ~Operation() {
+      if (is_change_) device_.EndChange();
+      if (--device_.operations_ == 0) device_.operations_done_.WakeAll();
+    }
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+
+   private:
+    CowDevice& device_;
+    const bool is_change_;
+  };
+
+  static constexpr uint64_t kPieceBlocks = JournalRecord::kBlocksMax;
   enum class Zeros : uint8_t { kAsHole, kAsData };  // how a write stores whole blocks of zeros
 
   absl::Status CheckRange(uint64_t offset_bytes, uint64_t length_bytes) const;
