@@ -291,6 +291,8 @@ TEST(KilledStoreTest, LosesNoAnsweredWriteAndIsClean) {
     const pid_t child = ::fork();
     if (child == 0) WriteAndSnapshotUntilKilled(directory, acknowledged, round);
     std::this_thread::sleep_for(std::chrono::milliseconds(120 + 37 * round));
+    for (int i = 0; i < 6000 && acknowledged.verbs <= round; ++i)  // a slow machine, or a sanitizer
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     ::kill(child, SIGKILL);
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
@@ -320,7 +322,7 @@ TEST(KilledStoreTest, LosesNoAnsweredWriteAndIsClean) {
     ASSERT_OK((*store)->CollectGarbage());
     EXPECT_EQ((*store)->CollectGarbage().value_or(1), 0u);
   }
-  EXPECT_GT(acknowledged.verbs, 10u);
+  EXPECT_GE(acknowledged.verbs, 12u);
   ::munmap(shared, sizeof(Acknowledged));
 }
 
