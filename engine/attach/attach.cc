@@ -134,10 +134,15 @@ absl::Status Busy(const std::string& what, const std::vector<std::string>& users
                             "; close that first, or detach with --force");
 }
 
-bool ServerAnswers(const Attachment& attachment) {
-  constexpr int kShortMs = 2000;
-  return NbdClient::Connect(attachment.socket_path, attachment.export_name, kShortMs).ok();
+absl::Status RequireServer(const Attachment& attachment) {
+  const absl::Status served = CheckServed(attachment);
+  if (served.ok()) return served;
+  return absl::Status(served.code(), Message(served) +
+                                         "; start a server there (cowl serve --listen unix:PATH), "
+                                         "or use --force, which loses what was not written yet");
 }
+
+bool ServerAnswers(const Attachment& attachment) { return CheckServed(attachment).ok(); }
 
 // With force: what is dirty goes out while there is a server to take it, for afterwards it is lost.
 void SyncMount(const Attachment& attachment) {
@@ -216,11 +221,23 @@ absl::Status Detach(const std::string& store_dir, const std::string& name, bool 
     return record.complete ? NotFound(name + " is not attached (its device is gone already)")
                            : absl::OkStatus();
   }
+  // Without a server all below would wait for one, for minutes and beyond any signal.
+  if (!force) COWL_RETURN_IF_ERROR(RequireServer(attachment));
   COWL_RETURN_IF_ERROR(Unmount(attachment, force));
   if (!force) COWL_RETURN_IF_ERROR(Quiesce(attachment));
   COWL_RETURN_IF_ERROR(attachment.kind == AttachKind::kNbd ? DisconnectNbd(attachment)
                                                            : DisconnectLoop(attachment, force));
   return RemoveRecord(store_dir, name);
+}
+
+absl::Status CheckServed(const Attachment& attachment) {
+  constexpr int kPatienceMs = 5000;
+  const absl::StatusOr<std::unique_ptr<NbdClient>> client =
+      NbdClient::Connect(attachment.socket_path, attachment.export_name, kPatienceMs);
+  const std::string where = attachment.device + ": the server on " + attachment.socket_path;
+  if (!client.ok()) return Unavailable(where + " is gone, and what uses the device waits for it");
+  if ((*client)->info().identity == attachment.identity) return absl::OkStatus();
+  return FailedPrecondition(where + " has another disk now by the name " + attachment.export_name);
 }
 
 absl::Status TellResized(const std::string& store_dir, const std::string& name,

@@ -75,7 +75,8 @@ absl::StatusOr<Attachment> Attach(const AttachRequest& request);
 
 // Unmounts what Attach mounted and disconnects. Busy (open files, mounts elsewhere):
 // FailedPrecondition that names the users; with `force` the mount is taken out of the tree and the
-// device cut off all the same, and its users get I/O errors. Kills nobody.
+// device cut off all the same, and its users get I/O errors. Kills nobody. As CheckServed without
+// `force`, at once: what is not written yet needs the server.
 absl::Status Detach(const std::string& store_dir, const std::string& name, bool force);
 
 // What is attached from this store now, by name. Records that the kernel does not confirm are left
@@ -84,6 +85,10 @@ absl::StatusOr<std::vector<Attachment>> Attachments(const std::string& store_dir
 
 // One of them; NotFound when it is not attached.
 absl::StatusOr<Attachment> FindAttachment(const std::string& store_dir, const std::string& name);
+
+// Whether a server is there for what is attached. Unavailable: none, and requests wait for one;
+// FailedPrecondition: one that has another disk by that name.
+absl::Status CheckServed(const Attachment& attachment);
 
 // Call after a device was resized in the store: the kernel takes over the size. `size_bytes` is the
 // new one.

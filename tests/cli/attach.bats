@@ -24,6 +24,10 @@ server_is_gone() {
   [ ! -e store/control.sock ]
 }
 
+kill_server() {
+  kill -9 "$(cowl doctor --json | jq -r '.checks[] | select(.name == "server") | .message' | grep -oE '[0-9]+')"
+}
+
 @test "attach prints the device, detach takes it away, and the server started for it ends" {
   succeeds cowl attach web
   device=$output
@@ -131,14 +135,37 @@ server_is_gone() {
 
 @test "the server's death is survived: a new one takes over what is attached" {
   cowl attach web --mount mnt >/dev/null
-  pid=$(cowl doctor --json | jq -r '.checks[] | select(.name == "server") | .message' | grep -oE '[0-9]+')
-  kill -9 "$pid"
+  kill_server
   cowl serve --detach >/dev/null
   echo again > mnt/new
   sync -f mnt
   [ "$(cat mnt/new)" = again ]
   cowl detach web
   cowl stop 2>/dev/null || true
+}
+
+@test "the server's death does not keep detach waiting: one is started, and nothing is lost" {
+  for listen in "" "--listen unix:$dir/other.sock"; do
+    cowl stop 2>/dev/null || true
+    # shellcheck disable=SC2086
+    if [ -n "$listen" ]; then cowl serve --detach $listen >/dev/null; fi
+    cowl attach web --mount mnt >/dev/null
+    echo "unwritten$listen" > mnt/new
+    kill_server
+    succeeds timeout 60 "${COWL:-cowl}" detach web
+    [ ! -e store/control.sock ]
+    # shellcheck disable=SC2016
+    [ "$(cowl run web --mount mnt -- sh -c 'cat "$mount/new"')" = "unwritten$listen" ]
+  done
+}
+
+@test "where no server can be started detach is refused at once" {
+  cowl attach web --mount mnt >/dev/null
+  kill_server
+  mv store/catalog.db store/away
+  fails 1 '^cowl: detach: .*catalog.db.*server.*--force' timeout 60 "${COWL:-cowl}" detach web
+  mv store/away store/catalog.db
+  cowl detach web
 }
 
 @test "attaching needs root" {

@@ -23,10 +23,26 @@ std::string WhereAttached(const Attachment& attachment) {
   return absl::StrCat("at ", attachment.device, mounted);
 }
 
+namespace {
+
+// The server that runs, else a new one where what is attached looks for it: what is still to be
+// written needs one, also after the last one died.
+absl::StatusOr<HeldServer> HoldForAttached(const std::string& store) {
+  COWL_ASSIGN_OR_RETURN(const AttachedMap attached, ListAttached(store));
+  std::set<std::string> sockets;
+  for (const auto& [name, attachment] : attached) sockets.insert(attachment.socket_path);
+  return HeldServer::Hold(store, sockets);
+}
+
+}  // namespace
+
 absl::Status DetachAndLetGo(const std::string& store, const std::string& name, bool force) {
-  auto server = HeldServer::HoldRunning(store);
-  COWL_RETURN_IF_ERROR(Detach(store, name, force));
-  return server.ok() && *server ? (*server)->End() : absl::OkStatus();
+  auto server = HoldForAttached(store);
+  const absl::Status detached = Detach(store, name, force);
+  if (!server.ok())
+    return absl::IsUnavailable(detached) ? Annotate(detached, Message(server.status())) : detached;
+  const absl::Status let_go = server->End();
+  return detached.ok() ? let_go : detached;
 }
 
 absl::Status LetGo(const std::string& store, const std::string& name, bool force) {

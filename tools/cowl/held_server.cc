@@ -58,9 +58,11 @@ absl::StatusOr<int> RunSelf(std::vector<std::string> words, std::string* errors)
 }
 
 // Unavailable when another process has the store, a server perhaps.
-absl::Status StartServer(const std::string& store) {
+absl::Status StartServer(const std::string& store, const std::set<std::string>& sockets) {
   std::vector<std::string> words = {"cowl", "serve",    "--store",
                                     store,  "--detach", "--until-detached"};
+  for (const std::string& socket : sockets)
+    words.insert(words.end(), {"--listen", "unix:" + socket});
   if (!MakeIoLoop(IoBackend::kUring).ok()) words.insert(words.end(), {"--io", "sync"});
   std::string errors;
   COWL_ASSIGN_OR_RETURN(const int exit_status, RunSelf(std::move(words), &errors));
@@ -84,7 +86,8 @@ absl::StatusOr<std::optional<HeldServer>> HeldServer::HoldRunning(const std::str
   return std::optional<HeldServer>(HeldServer(*std::move(client)));
 }
 
-absl::StatusOr<HeldServer> HeldServer::Hold(const std::string& store) {
+absl::StatusOr<HeldServer> HeldServer::Hold(const std::string& store,
+                                            const std::set<std::string>& sockets) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   absl::Status last;
   while (true) {
@@ -94,7 +97,7 @@ absl::StatusOr<HeldServer> HeldServer::Hold(const std::string& store) {
     // quicker.
     const bool is_ending = absl::IsUnavailable(held.status()) || absl::IsAborted(held.status());
     if (!held.ok() && !is_ending) return held.status();
-    last = held.ok() ? StartServer(store) : held.status();
+    last = held.ok() ? StartServer(store, sockets) : held.status();
     if (!last.ok() && std::chrono::steady_clock::now() > deadline) return last;
     if (!last.ok() && held.ok()) {
       // Did it fail because of a server that somebody else has started, or for a reason that stays?

@@ -3,6 +3,8 @@
 // or the destructor, lets go; a process that is killed lets go, too.
 #pragma once
 
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,7 +15,9 @@ namespace cowl {
 
 class HeldServer {
  public:
-  static absl::StatusOr<HeldServer> Hold(const std::string& store);
+  // `sockets`: where one that is started listens; none: where servers do by default.
+  static absl::StatusOr<HeldServer> Hold(const std::string& store,
+                                         const std::set<std::string>& sockets = {});
   // The one that runs, if one does; starts none.
   static absl::StatusOr<std::optional<HeldServer>> HoldRunning(const std::string& store);
 

@@ -354,7 +354,8 @@ std::vector<Verb> ServeVerbs() {
        {Required("NAME", ValueKind::kName)},
        {},
        "cut it off also while it is in use, or its server is gone: its users get I/O errors",
-       "Undoes cowl attach. Never touches a device that cowl did not attach.",
+       "Undoes cowl attach. Never touches a device that cowl did not attach. When the server is "
+       "gone, one is started to take what was not written yet.",
        {{"cowl detach web", "unmounts and disconnects"}},
        RunDetach},
       {"run",
