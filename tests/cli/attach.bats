@@ -152,6 +152,8 @@ kill_server() {
     cowl attach web --mount mnt >/dev/null
     echo "unwritten$listen" > mnt/new
     kill_server
+    # shellcheck disable=SC2016
+    [ "$(cowl doctor --json | jq -c '[.checks[] | select(.name == "attached") | .ok, (.message | test("web.*/dev/"))]')" = '[false,true]' ]
     succeeds timeout 60 "${COWL:-cowl}" detach web
     [ ! -e store/control.sock ]
     # shellcheck disable=SC2016

@@ -13,6 +13,7 @@
 #include "control/version.h"
 #include "io/limits.h"
 #include "io/socket.h"
+#include "tools/cowl/attached.h"
 #include "tools/cowl/call.h"
 #include "tools/cowl/verbs.h"
 
@@ -55,6 +56,20 @@ void CheckServer(const std::string& store, Checks& checks) {
   }
 }
 
+// Of a server that died this is all that shows: what uses the device waits.
+absl::Status CheckAttached(const std::string& store, Checks& checks) {
+  COWL_ASSIGN_OR_RETURN(const AttachedMap attached, ListAttached(store));
+  for (const auto& [name, attachment] : attached) {
+    const absl::Status served = CheckServed(attachment);
+    checks.push_back(
+        {"attached", served.ok(),
+         served.ok() ? absl::StrCat(name, " is served, and attached ", WhereAttached(attachment))
+                     : absl::StrCat(name, " is attached at ", Message(served),
+                                    ": cowl serve, or cowl detach ", name)});
+  }
+  return absl::OkStatus();
+}
+
 // What imports that were killed left.
 void CheckFiles(const std::string& store, bool fix, Checks& checks) {
   const Abandoned files = fix ? RemoveAbandoned(store) : FindAbandoned(store);
@@ -89,6 +104,7 @@ absl::Status RunDoctor(const Invocation& invocation, Output& output) {
   if (IsStore(invocation.store)) {
     checks.push_back({"store", true, invocation.store});
     CheckServer(invocation.store, checks);
+    COWL_RETURN_IF_ERROR(CheckAttached(invocation.store, checks));
     COWL_RETURN_IF_ERROR(CheckLeftovers(invocation.store, invocation.Has("--fix"), checks));
   } else {
     checks.push_back(
