@@ -46,26 +46,60 @@ absl::StatusOr<std::string> Target(const std::string& path, bool force) {
   return target;
 }
 
+// No part of the name proper: that may be as long as a name can be.
+std::string TemporaryPathFor(const std::string& target) {
+  return absl::StrCat(FolderOf(target), "/.cowl-", absl::Hex(RandomSecret(), absl::kZeroPad16),
+                      ".tmp");
+}
+
+std::string PathOfOpen(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
+
+// Invalid where the file system has no files without a name, or one could not be given later.
+UniqueFd OpenUnnamed(const std::string& folder) {
+  UniqueFd fd(open(folder.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, 0666));
+  if (fd.valid() && access(PathOfOpen(fd.get()).c_str(), F_OK) != 0) fd.Reset();
+  return fd;
+}
+
+// 0 or errno.
+int Link(int fd, const std::string& path) {
+  const std::string open_path = PathOfOpen(fd);
+  const int linked = linkat(AT_FDCWD, open_path.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW);
+  return linked == 0 ? 0 : errno;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OutputFile>> OutputFile::Create(const std::string& path,
                                                                bool force) {
   COWL_ASSIGN_OR_RETURN(const std::string target, Target(path, force));
-  // No part of the name proper: that may be as long as a name can be.
-  const std::string temporary = absl::StrCat(FolderOf(target), "/.cowl-",
-                                             absl::Hex(RandomSecret(), absl::kZeroPad16), ".tmp");
-  UniqueFd fd(open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  std::string temporary;
+  UniqueFd fd = OpenUnnamed(FolderOf(target));
+  if (!fd.valid()) {
+    temporary = TemporaryPathFor(target);
+    fd = UniqueFd(open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  }
   if (!fd.valid()) return ErrnoStatus(errno, "create a file beside", target);
   return std::unique_ptr<OutputFile>(new OutputFile(target, temporary, force, std::move(fd)));
 }
 
 OutputFile::~OutputFile() {
-  if (!committed_) unlink(temporary_path_.c_str());
+  if (!committed_ && !temporary_path_.empty()) unlink(temporary_path_.c_str());
 }
 
-absl::Status OutputFile::Commit() {
-  if (fsync(fd_.get()) != 0) return ErrnoStatus(errno, "sync", temporary_path_);
-  // The commit point: the name. Somebody may have made a file of that name meanwhile.
+// Somebody may have made a file of that name meanwhile.
+absl::Status OutputFile::TakeName() {
+  if (!temporary_path_.empty()) return Rename();
+  int error = Link(fd_.get(), path_);
+  if (error == EEXIST && !force_) return Taken(path_);
+  if (error != EEXIST) return error == 0 ? absl::OkStatus() : ErrnoStatus(error, "name", path_);
+  // A link replaces nothing; a rename does.
+  temporary_path_ = TemporaryPathFor(path_);
+  error = Link(fd_.get(), temporary_path_);
+  return error == 0 ? Rename() : ErrnoStatus(error, "name a file beside", path_);
+}
+
+absl::Status OutputFile::Rename() {
   const unsigned flags = force_ ? 0 : RENAME_NOREPLACE;
   int renamed = renameat2(AT_FDCWD, temporary_path_.c_str(), AT_FDCWD, path_.c_str(), flags);
   if (renamed != 0 && errno == EINVAL) {  // a file system without RENAME_NOREPLACE
@@ -73,6 +107,12 @@ absl::Status OutputFile::Commit() {
     renamed = rename(temporary_path_.c_str(), path_.c_str());
   }
   if (renamed != 0) return errno == EEXIST ? Taken(path_) : ErrnoStatus(errno, "rename to", path_);
+  return absl::OkStatus();
+}
+
+absl::Status OutputFile::Commit() {
+  if (fsync(fd_.get()) != 0) return ErrnoStatus(errno, "sync what is to be", path_);
+  COWL_RETURN_IF_ERROR(TakeName());  // the commit point
   committed_ = true;
   UniqueFd folder(open(FolderOf(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder.valid() && fsync(folder.get()) != 0 && errno != EINVAL) {

@@ -157,3 +157,16 @@ load helpers
   ' "$(command -v "${COWL:-cowl}")"
   [ ! -e "$BATS_TEST_TMPDIR/again.raw" ]
 }
+
+@test "a killed export leaves nothing" {
+  mkdir out
+  ! findmnt -nt vfat,overlay,nfs,nfs4 -T out || skip "a file system where files must have a name"
+  head -c 64M /dev/urandom > disk.raw
+  cowl import disk.raw a >/dev/null
+  "${COWL:-cowl}" export a out/a.raw 3>&- &
+  export=$!
+  until [ -n "$(find /proc/$export/fd -lname "$dir/out/*")" ]; do kill -0 $export; done
+  kill -9 $export
+  wait $export || true
+  [ -z "$(ls -A out)" ]
+}

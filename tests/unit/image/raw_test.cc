@@ -1,5 +1,6 @@
 // Import and export of raw disks.
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -276,6 +277,23 @@ TEST(OutputFile, LeavesNothingWhenItIsNotCommitted) {
     ASSERT_EQ(write((*file)->fd(), "half", 4), 4);
   }
   EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+}
+
+TEST(OutputFile, HasNoNameUntilItIsComplete) {
+  TempDir dir;
+  const UniqueFd probe(open(dir.path().c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
+  if (!probe.valid()) GTEST_SKIP() << "no files without a name here";
+  WriteFile(dir / "old", "old");
+  for (const bool force : {false, true}) {
+    const std::string path = dir / (force ? "old" : "new");
+    auto file = OutputFile::Create(path, force);
+    ASSERT_OK(file.status());
+    ASSERT_EQ(write((*file)->fd(), "all", 3), 3);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), force ? 2 : 1);
+    ASSERT_OK((*file)->Commit());
+    EXPECT_EQ(ReadFile(path), "all");
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 2);
 }
 
 TEST(OutputFile, ReplacesWhatALinkPointsToWhenForced) {
