@@ -235,7 +235,7 @@ Result Register(const Context& context) {
 
 Result Freeze(const Context& context) {
   COWL_ASSIGN_OR_RETURN(const auto name, Text(context, "name"));
-  COWL_ASSIGN_OR_RETURN(const auto view, context.store.Freeze(name));
+  COWL_ASSIGN_OR_RETURN(const auto view, context.store.Freeze(name, context.session.client_pid));
   return DescribeFrozen(view);
 }
 

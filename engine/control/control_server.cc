@@ -35,12 +35,13 @@ Json ErrorReply(const absl::Status& status) {
   return json;
 }
 
-absl::Status CheckPeer(int socket) {
+absl::Status CheckPeer(int socket, int* pid) {
   ucred peer{};
   socklen_t size = sizeof(peer);
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
     return ErrnoStatus(errno, "ask who connected to", "the control socket");
   }
+  *pid = peer.pid;
   if (peer.uid == 0 || peer.uid == ::geteuid()) return absl::OkStatus();
   return absl::PermissionDeniedError(absl::StrCat("the store's server runs as user ", ::geteuid(),
                                                   ", you are user ", peer.uid,
@@ -186,9 +187,9 @@ void ControlServer::Serve(UniqueFd socket) {
 }
 
 absl::Status ControlServer::Converse(Channel& channel) {
-  COWL_RETURN_IF_ERROR(CheckPeer(channel.fd()));
-  COWL_RETURN_IF_ERROR(channel.Send(Hello(options_.version)));
   Session session;
+  COWL_RETURN_IF_ERROR(CheckPeer(channel.fd(), &session.client_pid));
+  COWL_RETURN_IF_ERROR(channel.Send(Hello(options_.version)));
   COWL_ASSIGN_OR_RETURN(const Json request, AwaitRequest(channel, session));
   COWL_RETURN_IF_ERROR(CheckVersion(request, options_.version));
   COWL_ASSIGN_OR_RETURN(Json value, Run(channel, request, session));

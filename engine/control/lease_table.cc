@@ -1,7 +1,6 @@
 #include "control/lease_table.h"
 
 #include <poll.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,13 +12,10 @@
 
 namespace cowl {
 
-LeaseTable::Holder LeaseTable::HolderAt(int socket) {
+LeaseTable::Holder LeaseTable::HolderOf(int pid) {
   Holder holder;
-  ucred peer{};
-  socklen_t size = sizeof(peer);
-  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.pid <= 0)
-    return holder;
-  holder.process = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+  if (pid <= 0) return holder;
+  holder.process = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   // It may have been killed while the state was being frozen for it.
   holder.has_ended = !holder.process.valid() && errno == ESRCH;
   return holder;
@@ -30,14 +26,10 @@ bool LeaseTable::HasEnded(const Holder& holder) {
   return holder.has_ended || (holder.process.valid() && ::poll(&poll_fd, 1, 0) > 0);
 }
 
-LeaseTable::~LeaseTable() {
-  for (const auto& [token, holder] : holders_) Release(token);
-}
-
-void LeaseTable::Add(const std::string& token, int client_fd) {
+void LeaseTable::Add(const std::string& token, int client_pid) {
   if (token.empty()) return;
   std::lock_guard lock(mutex_);
-  holders_[token] = HolderAt(client_fd);
+  holders_[token] = HolderOf(client_pid);
 }
 
 void LeaseTable::Forget(const std::string& token) {

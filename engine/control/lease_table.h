@@ -1,5 +1,7 @@
 // lease_table.h: frozen states that clients of the server read: given back for a client that was
-// killed before it did so. Threads: any. Ownership: the store outlives it.
+// killed before it did so. A client that still reads when the server ends gives its own back, and
+// the store forgets those of the dead when it is opened. Threads: any. Ownership: the store
+// outlives it.
 #pragma once
 
 #include <sys/types.h>
@@ -16,11 +18,9 @@ namespace cowl {
 class LeaseTable {
  public:
   explicit LeaseTable(Store& store) : store_(store) {}
-  ~LeaseTable();  // gives all of them back
 
-  // `client_fd`: the connection of the process that took it. A client without a process number here
-  // is not watched.
-  void Add(const std::string& token, int client_fd);
+  // `client_pid`: the process that took it. A client without a number here (0) is not watched.
+  void Add(const std::string& token, int client_pid);
   void Forget(const std::string& token);
   // Gives back what ended processes left.
   void ReleaseOrphans();
@@ -31,7 +31,7 @@ class LeaseTable {
     bool has_ended = false;
   };
 
-  static Holder HolderAt(int socket);
+  static Holder HolderOf(int pid);
   static bool HasEnded(const Holder& holder);
   void Release(const std::string& token);
 

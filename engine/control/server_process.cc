@@ -228,7 +228,7 @@ absl::StatusOr<Json> ServerProcess::Dispatch(const std::string& verb, const Json
   }
   auto result = RunCommand(*store_, this, verb, args, session);
   if (verb == "freeze" && result.ok())
-    leases_->Add(TextOr(*result, "token", ""), session.client_fd);
+    leases_->Add(TextOr(*result, "token", ""), session.client_pid);
   if (verb == "release") leases_->Forget(TextOr(args, "token", ""));
   return result;
 }

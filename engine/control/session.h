@@ -21,6 +21,7 @@ struct Session {
   // The caller's connection, for commands that wait until it is gone (it becomes readable); -1: the
   // caller is this process.
   int client_fd = -1;
+  int client_pid = 0;  // 0: this process, or one that has no number here
 };
 
 // Runs one command: the table of commands behind one signature.

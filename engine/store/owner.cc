@@ -36,9 +36,9 @@ std::string BootId() { return FirstLine("/proc/sys/kernel/random/boot_id"); }
 
 }  // namespace
 
-std::string ThisOwner() {
-  const std::string pid = absl::StrCat(::getpid());
-  return absl::StrCat(pid, " ", StartOf(pid), " ", BootId());
+std::string OwnerOf(int pid) {
+  const std::string number = absl::StrCat(pid != 0 ? pid : ::getpid());
+  return absl::StrCat(number, " ", StartOf(number), " ", BootId());
 }
 
 bool OwnerLives(const std::string& owner) {

@@ -1,4 +1,4 @@
-// owner.h: names this process so that another, later, can tell whether it still lives: process id,
+// owner.h: names a process so that another, later, can tell whether it still lives: process id,
 // its start, the boot. Threads: any. Errors: none; what cannot be told is taken for alive.
 #pragma once
 
@@ -6,7 +6,8 @@
 
 namespace cowl {
 
-std::string ThisOwner();
+// 0: this process.
+std::string OwnerOf(int pid);
 bool OwnerLives(const std::string& owner);
 
 }  // namespace cowl

@@ -99,11 +99,11 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealState(LockedDevice& device,
   return sealed;
 }
 
-absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name) {
+absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name, int reader_pid) {
   COWL_ASSIGN_OR_RETURN(const Named named, Resolve(name));
   const std::string token = Uuid::Random().ToString();
   const auto pin = [&](CatalogEdits& edits, const Uuid& layer) {
-    return edits.AddPin({token, layer, ThisOwner(), NowNs()});
+    return edits.AddPin({token, layer, OwnerOf(reader_pid), NowNs()});
   };
   if (named.image) {
     const Uuid layer = named.image->layer;

@@ -93,7 +93,7 @@ class StoreImpl : public Store {
   absl::Status CheckFree(const std::string& image, bool force) override;
   absl::StatusOr<ImageInfo> Register(const std::string& image, const StagedLayer& staged,
                                      bool force) override;
-  absl::StatusOr<FrozenView> Freeze(const std::string& name) override;
+  absl::StatusOr<FrozenView> Freeze(const std::string& name, int reader_pid) override;
   absl::Status Release(const std::string& token) override;
 
   absl::StatusOr<uint64_t> CollectGarbage() override;

@@ -217,7 +217,9 @@ class Store {
   virtual absl::StatusOr<ImageInfo> Register(const std::string& image, const StagedLayer& staged,
                                              bool force) = 0;
   // A state that stays as it is until Release: an image's chain, or a device's, frozen now.
-  virtual absl::StatusOr<FrozenView> Freeze(const std::string& name) = 0;
+  // `reader_pid`: the process that reads it, 0 for this one. The state outlives this Store as long
+  // as that process lives.
+  virtual absl::StatusOr<FrozenView> Freeze(const std::string& name, int reader_pid) = 0;
   virtual absl::Status Release(const std::string& token) = 0;
 
   virtual absl::StatusOr<uint64_t> CollectGarbage() = 0;  // bytes freed

@@ -248,3 +248,24 @@ PYTHON
   [ "$soft" = "$hard" ]
   cowl stop
 }
+
+@test "an export that a server began goes on when that is stopped or killed, and ends well" {
+  make_disk disk.raw 1048576
+  mkfifo pipe
+  for signal in TERM KILL; do
+    cowl import disk.raw base --force >/dev/null
+    serve
+    "${COWL:-cowl}" export base - >pipe 2>errors 3>&- &
+    export=$!
+    exec 8<pipe
+    head -c 4096 <&8 >copy.raw  # it has begun, and waits for its reader
+    kill -$signal $server
+    wait $server || true
+    cowl rmi base
+    cat <&8 >>copy.raw
+    wait $export || { cat errors; return 1; }
+    exec 8<&-
+    cmp disk.raw copy.raw
+    [ -z "$(ls store/layers)" ]
+  done
+}

@@ -35,7 +35,8 @@ absl::Status RunExport(const Invocation& invocation, Output& output) {
     return AlreadyExists(
         absl::StrCat("file ", options.path, " exists: use --force to replace it, or another name"));
   }
-  COWL_ASSIGN_OR_RETURN(FrozenLease lease, FrozenLease::Take(invocation, invocation.Text("NAME")));
+  COWL_ASSIGN_OR_RETURN(const FrozenLease lease,
+                        FrozenLease::Take(invocation, invocation.Text("NAME")));
   options.view = lease.view();
   ProgressBar bar("export", output.quiet());
   options.progress = bar.Callback();
@@ -44,7 +45,7 @@ absl::Status RunExport(const Invocation& invocation, Output& output) {
   document["name"] = invocation.Text("NAME");
   document["size_bytes"] = options.view.size_bytes;
   if (options.path != "-") PrintResult(output, document, "");
-  return lease.End();
+  return absl::OkStatus();
 }
 
 }  // namespace cowl

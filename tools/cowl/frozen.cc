@@ -22,19 +22,19 @@ FrozenLease::FrozenLease(FrozenLease&& other) noexcept
 
 FrozenLease& FrozenLease::operator=(FrozenLease&& other) noexcept {
   if (this == &other) return *this;
-  [[maybe_unused]] const absl::Status ended = End();
+  End();
   invocation_ = std::exchange(other.invocation_, nullptr);
   view_ = std::move(other.view_);
   return *this;
 }
 
-FrozenLease::~FrozenLease() { [[maybe_unused]] const absl::Status ended = End(); }
+FrozenLease::~FrozenLease() { End(); }
 
-absl::Status FrozenLease::End() {
+void FrozenLease::End() {
   const Invocation* invocation = std::exchange(invocation_, nullptr);
-  if (invocation == nullptr || view_.token.empty()) return absl::OkStatus();
+  if (invocation == nullptr || view_.token.empty()) return;
   const Json args = {{"token", view_.token}};
-  return Call(*invocation, "release", args).status();
+  Call(*invocation, "release", args).status().IgnoreError();
 }
 
 }  // namespace cowl

@@ -1,6 +1,7 @@
 // frozen.h: a state of an image or device that stays as it is while this process reads it, outside
-// the store's lock. Ownership: a lease ends with End or its destructor; when this process is
-// killed, the server notices, and without one the next opening of the store.
+// the store's lock. Ownership: a lease ends with its destructor. What could not be given back then,
+// or was held by a process that was killed, is let go by the server, or by the next opening of the
+// store: so that is no error.
 #pragma once
 
 #include <optional>
@@ -20,9 +21,9 @@ class FrozenLease {
   ~FrozenLease();
 
   const FrozenView& view() const { return view_; }
-  absl::Status End();
 
  private:
+  void End();
   explicit FrozenLease(const Invocation& invocation) : invocation_(&invocation) {}
 
   const Invocation* invocation_;  // null: nothing to give back

@@ -91,7 +91,7 @@ absl::Status RunImport(const Invocation& invocation, Output& output) {
   COWL_ASSIGN_OR_RETURN(const ImportResult staged, Import(options));
   COWL_ASSIGN_OR_RETURN(const Json document, Register(invocation, staged, options.created_by));
   PrintResult(output, document, TextOr(document, "image", "") + "\n");
-  return parent ? parent->End() : absl::OkStatus();
+  return absl::OkStatus();
 }
 
 }  // namespace cowl

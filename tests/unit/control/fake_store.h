@@ -106,7 +106,7 @@ class FakeStore : public Store {
     registered = staged;
     return ImageInfo{image, "latest", "l1", 1, 4096, 4096, 0};
   }
-  absl::StatusOr<FrozenView> Freeze(const std::string& name) override {
+  absl::StatusOr<FrozenView> Freeze(const std::string& name, int) override {
     FrozenView view;
     view.token = "token-" + name;
     view.size_bytes = 8192;

@@ -1,5 +1,9 @@
 // Snapshots, commits, clones, flattening, freezing, and what becomes of layers that lose their
 // names; with restarts in between.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <random>
 #include <thread>
@@ -359,7 +363,7 @@ TEST_F(LayersTest, AFrozenStateStaysUntilItIsReleased) {
   ASSERT_OK(store().Create("base", "web", {}));
   Client client = Connect("web");
   ASSERT_OK(client.Fill(0, 1, 'X'));
-  const auto view = store().Freeze("web");
+  const auto view = store().Freeze("web", 0);
   ASSERT_OK(view);
   EXPECT_THAT(view->layers, SizeIs(2));
   EXPECT_EQ(view->size_bytes, 4 * kBlockBytes);
@@ -373,6 +377,24 @@ TEST_F(LayersTest, AFrozenStateStaysUntilItIsReleased) {
   EXPECT_THAT(Files("layers"), IsEmpty());
   EXPECT_THAT(store().Release(view->token), IsCode(absl::StatusCode::kNotFound));
   ExpectClean();
+}
+
+TEST_F(LayersTest, AFrozenStateLivesAsLongAsItsReader) {
+  Import("base", "abcd");
+  const pid_t reader = fork();
+  if (reader == 0) {
+    execlp("sleep", "sleep", "1000", nullptr);  // no fork alone: that would hold the store's lock
+    _exit(127);
+  }
+  ASSERT_GT(reader, 0);
+  ASSERT_OK(store().Freeze("base", reader));
+  ASSERT_OK(store().RemoveImage("base", false));
+  Open();
+  EXPECT_THAT(Files("layers"), SizeIs(1));
+  kill(reader, SIGKILL);
+  ASSERT_EQ(waitpid(reader, nullptr, 0), reader);
+  Open();
+  EXPECT_THAT(Files("layers"), IsEmpty());
 }
 
 TEST_F(LayersTest, MapSaysWhereEveryExtentComesFrom) {
