@@ -18,8 +18,10 @@ constexpr std::chrono::seconds kDisconnectPatience{10};
 absl::StatusOr<StoreImpl::Named> StoreImpl::ResolveIn(CatalogQueries& queries,
                                                       const std::string& name) {
   Named named;
+  const bool may_be_device = name.find(':') == std::string::npos;
+  if (may_be_device) COWL_RETURN_IF_ERROR(ValidateDeviceName(name));
   COWL_ASSIGN_OR_RETURN(const ImageName image, ParseImageName(name));
-  if (name.find(':') == std::string::npos) {
+  if (may_be_device) {
     absl::StatusOr<DeviceRow> device = queries.FindDevice(name);
     if (device.ok()) {
       named.device = *std::move(device);
@@ -28,7 +30,7 @@ absl::StatusOr<StoreImpl::Named> StoreImpl::ResolveIn(CatalogQueries& queries,
     if (!absl::IsNotFound(device.status())) return device.status();
   }
   absl::StatusOr<ImageRow> row = queries.FindImage(image.name, image.tag);
-  if (absl::IsNotFound(row.status()) && name.find(':') == std::string::npos) {
+  if (absl::IsNotFound(row.status()) && may_be_device) {
     return NotFound(absl::StrCat(
         Quoted(name),
         ": neither a device nor an image of this store; `cowl ls` and `cowl images` list "

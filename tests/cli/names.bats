@@ -154,3 +154,16 @@ bad_sizes=("" 0 -1 1.5G 1KB 1kb 1B 1KiB "1 G" " 1M" 0x200 1e6 abc K G 511 513 10
   done
   [ ! -e o ]
 }
+
+@test "usage is told in plain words, with the option's name" {
+  fails 2 '^cowl: ls: --store needs a value: ' cowl ls --store
+  fails 2 '^cowl: create: --cap needs a value: ' cowl create --empty 1M a --cap
+  fails 2 '^cowl: create: --cap is given more than once: ' cowl create --empty 1M a --cap 4K --cap 8K
+  fails 1 '^cowl: check: --data takes no value: ' cowl check --data=3
+  fails 2 '^cowl: ls: --json takes no value: ' cowl ls --json=3
+}
+
+@test "a device's name that cannot be is called a device's" {
+  fails 2 '^cowl: create: device name "Bad"' cowl create --empty 1M Bad
+  fails 2 '^cowl: inspect: device name "Bad"' cowl inspect Bad
+}

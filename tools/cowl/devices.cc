@@ -36,22 +36,19 @@ absl::Status CheckCreate(const Invocation& invocation) {
   }
   if (invocation.Has("--size"))
     return InvalidArgument("--empty SIZE and --size do not go together");
-  if (invocation.Has("NAME"))
-    return InvalidArgument("--empty SIZE takes the place of IMAGE: only NAME may follow");
-  // With --empty the first word is the device's name.
-  return invocation.Has("IMAGE") ? ValidateDeviceName(invocation.Text("IMAGE")) : absl::OkStatus();
+  return invocation.Has("IMAGE")
+             ? InvalidArgument("--empty SIZE takes the place of IMAGE: only NAME may follow")
+             : absl::OkStatus();
 }
 
 absl::Status RunCreate(const Invocation& invocation, Output& output) {
-  Json args = {{"cap_bytes", invocation.SizeBytes("--cap")}};
+  Json args = {{"name", invocation.Text("NAME")}, {"cap_bytes", invocation.SizeBytes("--cap")}};
   std::string verb = "create";
   if (invocation.Has("--empty")) {
     verb = "create_empty";
-    args["name"] = invocation.Text("IMAGE");
     args["size_bytes"] = invocation.SizeBytes("--empty");
   } else {
     args["image"] = WholeImageName(invocation.Text("IMAGE"));
-    args["name"] = invocation.Text("NAME");
     args["size_bytes"] = invocation.SizeBytes("--size");
   }
   COWL_ASSIGN_OR_RETURN(const Json document, Call(invocation, verb, args));

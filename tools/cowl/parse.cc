@@ -73,9 +73,20 @@ std::vector<std::string> SplitCommand(std::vector<std::string>& words) {
   return command;
 }
 
+// What CLI11 says of options in terms of its own, in ours.
+std::string Reworded(const std::string& text) {
+  const std::string option = text.substr(0, text.find(": "));
+  if (text.ends_with(" missing")) return option + " needs a value";
+  if (text.find(": At Most 1 ") != std::string::npos) return option + " is given more than once";
+  const size_t override_at = text.find(" was given a disallowed flag override");
+  if (override_at != std::string::npos)
+    return absl::StrCat("--", text.substr(0, override_at), " takes no value");
+  return text;
+}
+
 // CLI11's words for what is wrong, on one line and never too long.
 absl::Status UsageOf(const CLI::Error& error) {
-  std::string text = error.what();
+  std::string text = Reworded(error.what());
   if (text.size() > 200) text = text.substr(0, 200) + "...";
   for (char& c : text) {
     if (static_cast<unsigned char>(c) < 0x20) c = ' ';
@@ -92,6 +103,15 @@ void TakeValues(const Bound& bound, Invocation& invocation) {
     if (option->count() == 0) continue;
     invocation.values[name] =
         option->get_expected_max() == 0 ? CLI::results_t{""} : option->results();
+  }
+}
+
+// Where `create` is to make a device on nothing no image is named: the first word is the device.
+void TakeFirstWordAsName(Invocation& invocation) {
+  if (!invocation.Has("--empty") || invocation.Has("NAME")) return;
+  if (auto word = invocation.values.extract("IMAGE")) {
+    word.key() = "NAME";
+    invocation.values.insert(std::move(word));
   }
 }
 
@@ -142,6 +162,7 @@ Parsed ParseCommandLine(const std::vector<std::string>& words) {
   }
   Invocation& invocation = parsed.invocation;
   if (const Bound* bound = Chosen(top, verbs)) TakeValues(*bound, invocation);
+  TakeFirstWordAsName(invocation);
   if (invocation.verb == nullptr) parsed.usage = NoVerb(words);
   if (store->count() > 0) invocation.values["--store"] = store->results();
   invocation.json = json->count() > 0;

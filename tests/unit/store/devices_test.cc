@@ -225,6 +225,7 @@ TEST_F(DevicesTest, ExportsAreListedAndTheDefaultIsAsked) {
   EXPECT_EQ((*store().exports().Open("", "me"))->name(), "web");
   EXPECT_THAT(store().exports().Open("base", "me"), IsCode(absl::StatusCode::kNotFound));
   EXPECT_TRUE((*store().exports().Open("base:v1", "me"))->device().read_only());
+  EXPECT_THAT(store().exports().Open("Bad", "me"), SaysThat("device name \"Bad\""));
   EXPECT_THAT(Connect("base:v1").Fill(0, 1, 'x'), IsCode(absl::StatusCode::kPermissionDenied));
 }
 
