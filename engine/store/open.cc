@@ -31,6 +31,10 @@ absl::StatusOr<StorePaths> FindStore(const std::string& directory) {
     return NotFound(
         absl::StrCat("store ", paths.root, ": no such directory; `cowl init` makes a store there"));
   }
+  if (!fs::is_directory(paths.root, error)) {
+    return FailedPrecondition(absl::StrCat(
+        "store ", paths.root, ": is no directory; name the directory that `cowl init` made"));
+  }
   if (::access(paths.root.c_str(), R_OK | X_OK) != 0)
     return ErrnoStatus(errno, "open store", paths.root);
   if (!PathExists(paths.Of(kCatalogFile))) {

@@ -68,7 +68,13 @@ load helpers
   done
   fails 1 . cowl --store foreign init
   [ "$(ls -A foreign)" = file ]
-  fails 1 . cowl --store /etc/passwd ls
+  for mode in 644 755; do
+    echo mine > file
+    chmod $mode file
+    fails 1 '^cowl: ls: store .*file: is no directory' cowl --store file ls
+    fails 1 '^cowl: create: store .*file: is no directory' cowl --store file create --empty 1M a
+    [ "$(cat file)" = mine ]
+  done
   fails 1 . cowl --store /dev/null init
 }
 
