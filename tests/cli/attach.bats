@@ -58,6 +58,11 @@ kill_server() {
   device=$(cowl attach web)
   fails 1 "^cowl: attach: .*$device" cowl attach web
   fails 125 "^cowl: run: .*$device" cowl run web --mount mnt -- true
+  cowl detach web
+  device=$(cowl attach web --mount mnt)
+  fails 1 "^cowl: attach: .*already.*$device.*mnt" cowl attach web --mount mnt
+  fails 125 "^cowl: run: .*already.*$device.*mnt" cowl run web --mount mnt -- true
+  [ "$(cat mnt/file)" = hello ]
 }
 
 @test "what is attached is not removed, reset or committed; --force detaches it first" {

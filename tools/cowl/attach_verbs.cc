@@ -37,6 +37,8 @@ absl::StatusOr<std::string> MountDirectory(const std::string& mount) {
   return error ? path.string() : real.string();
 }
 
+}  // namespace
+
 absl::Status RefuseAttached(const std::string& store, const std::string& name) {
   COWL_ASSIGN_OR_RETURN(const AttachedMap attached, ListAttached(store));
   const auto found = attached.find(name);
@@ -44,8 +46,6 @@ absl::Status RefuseAttached(const std::string& store, const std::string& name) {
   return AlreadyExists(
       absl::StrCat(Quoted(name), " is attached already, ", WhereAttached(found->second)));
 }
-
-}  // namespace
 
 absl::StatusOr<Subject> FindSubject(const Invocation& invocation, const std::string& name) {
   COWL_ASSIGN_OR_RETURN(const Json found,
@@ -78,9 +78,10 @@ absl::StatusOr<Attachment> AttachSubject(const Invocation& invocation, const Sub
 absl::StatusOr<Json> AttachAsAsked(const Invocation& invocation, const std::string& name,
                                    const std::string& mount, bool read_only) {
   COWL_RETURN_IF_ERROR(NeedRoot());
-  COWL_RETURN_IF_ERROR(MountDirectory(mount).status());
   COWL_ASSIGN_OR_RETURN(const Subject subject, FindSubject(invocation, name));
+  // First: what is mounted there may be this very device.
   COWL_RETURN_IF_ERROR(RefuseAttached(invocation.store, subject.name));
+  COWL_RETURN_IF_ERROR(MountDirectory(mount).status());
   COWL_ASSIGN_OR_RETURN(HeldServer server, HeldServer::Hold(invocation.store));
   const auto attached = AttachSubject(invocation, subject, mount, read_only);
   const absl::Status let_go = server.End();

@@ -18,6 +18,9 @@ struct Subject {
 };
 absl::StatusOr<Subject> FindSubject(const Invocation& invocation, const std::string& name);
 
+// AlreadyExists, with the path, when `name` is attached.
+absl::Status RefuseAttached(const std::string& store, const std::string& name);
+
 // Attaches through the server that runs and is held by the caller.
 absl::StatusOr<Attachment> AttachSubject(const Invocation& invocation, const Subject& subject,
                                          const std::string& mount, bool read_only);

@@ -120,6 +120,8 @@ absl::Status RunRun(const Invocation& invocation, Output& output) {
     return absl::PermissionDeniedError("--mount needs root: run it with sudo");
   }
   COWL_ASSIGN_OR_RETURN(const Subject subject, FindSubject(invocation, invocation.Text("NAME")));
+  if (invocation.Has("--mount"))
+    COWL_RETURN_IF_ERROR(RefuseAttached(invocation.store, subject.name));
   COWL_ASSIGN_OR_RETURN(HeldServer server, HeldServer::Hold(invocation.store));
   const absl::Status status = RunServed(invocation, subject, output);
   const absl::Status let_go = server.End();
