@@ -9,6 +9,8 @@ namespace {
 
 Json TextOrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
+Json CapOrNull(uint64_t cap_bytes) { return cap_bytes == 0 ? Json(nullptr) : Json(cap_bytes); }
+
 const char* KindName(InspectInfo::Kind kind) {
   switch (kind) {
     case InspectInfo::Kind::kImage:
@@ -96,7 +98,7 @@ Json DescribeDevice(const DeviceInfo& device) {
   json["size_bytes"] = device.size_bytes;
   json["stored_bytes"] = device.stored_bytes;
   json["disk_bytes"] = device.disk_bytes;
-  json["cap_bytes"] = device.cap_bytes == 0 ? Json(nullptr) : Json(device.cap_bytes);
+  json["cap_bytes"] = CapOrNull(device.cap_bytes);
   json["users"] = device.users;
   return json;
 }
@@ -130,6 +132,8 @@ Json DescribeInspect(const InspectInfo& info) {
   json["kind"] = KindName(info.kind);
   json["name"] = info.name;
   json["size_bytes"] = info.size_bytes;
+  json["image"] = TextOrNull(info.image);
+  json["cap_bytes"] = CapOrNull(info.cap_bytes);
   Json layers = Json::array();
   for (const LayerInfo& layer : info.layers) layers.push_back(DescribeLayer(layer));
   json["layers"] = std::move(layers);

@@ -147,6 +147,10 @@ absl::StatusOr<InspectInfo> StoreImpl::Inspect(const std::string& name) {
                                                      : InspectInfo::Kind::kOverlay;
     info.name = row.name;
     info.size_bytes = row.size_bytes;
+    info.cap_bytes = row.cap_bytes;
+    COWL_ASSIGN_OR_RETURN(info.image, Read<std::string>([&](CatalogQueries& queries) {
+                            return OriginOf(queries, row);
+                          }));
     top = row.base_layer;
     if (row.kind == DeviceRow::Kind::kVolume) {
       info.overlay_path = absl::StrCat(paths_.Of(kVolumesFolder), "/", row.volume_file);

@@ -77,6 +77,8 @@ struct InspectInfo {
   uint64_t size_bytes = 0;
   std::vector<LayerInfo> layers;  // top first
   std::string overlay_path;       // absolute; empty: none (an image, or never written)
+  std::string image;              // of a device, as DeviceInfo
+  uint64_t cap_bytes = 0;
 };
 
 // One run of a disk. `layer` is empty in the overlay and where nobody has it.

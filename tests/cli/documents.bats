@@ -81,13 +81,23 @@ setup() {
   got=$(normalised <<<"$output")
   uri='[]'
   if is_served; then uri='["nbd+unix:///a?socket=DIR/store/nbd.sock"]'; fi
-  diff <(jq -S . <<<'{"schema": 1, "kind": "overlay", "name": "a", "size_bytes": 65536, "overlay": null, "attached": null,
+  diff <(jq -S . <<<'{"schema": 1, "kind": "overlay", "name": "a", "size_bytes": 65536, "image": "base:v1", "cap_bytes": null, "overlay": null, "attached": null,
       "mount": null, "served": '"$uri"', "layers": [{"id": "ID1", "path": "DIR/store/layers/ID1.cowl", "stored_bytes": 24576}]}') \
     <(jq -S . <<<"$got")
   write_device a 0 4096 7
   succeeds cowl inspect a --json
   [ -f "$(jq -r .overlay.path <<<"$output")" ]
   [ -f "$(jq -r '.layers[0].path' <<<"$output")" ]
+}
+
+@test "inspect for people names image and cap" {
+  cowl create base:v1 a --cap 8K >/dev/null
+  cowl create --empty 1M b >/dev/null
+  cowl inspect a | grep -Eq '^image: +base:v1$'
+  cowl inspect a | grep -Eq '^cap: +8.0 KiB$'
+  cowl inspect b | grep -Eq '^image: +none$'
+  cowl inspect b | grep -Eq '^cap: +none$'
+  cowl inspect base:v1 | { ! grep -Eq '^(image|cap):'; }
 }
 
 @test "inspect of an image, by its bare name too" {

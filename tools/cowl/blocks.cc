@@ -112,6 +112,11 @@ std::string InspectText(const Json& document) {
   line("name", TextOr(document, "name", ""));
   line("kind", TextOr(document, "kind", ""));
   line("size", FormatBytes(NumberOr(document, "size_bytes", 0)));
+  if (TextOr(document, "kind", "") != "image") {
+    const uint64_t cap_bytes = NumberOr(document, "cap_bytes", 0);
+    line("image", TextOr(document, "image", "none"));
+    line("cap", cap_bytes == 0 ? "none" : FormatBytes(cap_bytes));
+  }
   line("attached", TextOr(document, "attached", "no"));
   line("mount", TextOr(document, "mount", "no"));
   const Json& served = ListOf(document, "served");

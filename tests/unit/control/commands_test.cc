@@ -54,10 +54,9 @@ TEST_F(CommandsTest, DevicesSayWhetherAServerServesThem) {
 TEST_F(CommandsTest, InspectNamesTheUris) {
   store_.devices = {{"web", "", DeviceKind::kOverlay, 512, 1, 2, 0, {}}};
   const OneUri server;
-  EXPECT_EQ(
-      Text("inspect", {{"name", "web"}}, &server),
-      R"({"kind":"overlay","name":"web","size_bytes":512,"layers":[],"overlay":{"path":"/s/o"},)"
-      R"("served":["nbd://localhost/web"]})");
+  EXPECT_EQ(Text("inspect", {{"name", "web"}}, &server),
+            R"({"kind":"overlay","name":"web","size_bytes":512,"image":null,"cap_bytes":null,)"
+            R"("layers":[],"overlay":{"path":"/s/o"},"served":["nbd://localhost/web"]})");
 }
 
 TEST_F(CommandsTest, DiffIsSortedAndMerged) {

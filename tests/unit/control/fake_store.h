@@ -21,7 +21,7 @@ class FakeStore : public Store {
   absl::StatusOr<InspectInfo> Inspect(const std::string& name) override {
     for (const DeviceInfo& device : devices) {
       if (device.name == name)
-        return InspectInfo{InspectInfo::Kind::kOverlay, name, device.size_bytes, {}, "/s/o"};
+        return InspectInfo{InspectInfo::Kind::kOverlay, name, device.size_bytes, {}, "/s/o", "", 0};
     }
     return NotFound("there is no image or device \"" + name + "\"");
   }
