@@ -130,6 +130,21 @@ absl::StatusOr<DeviceInfo> StoreImpl::AddDevice(
   return info;
 }
 
+// Whether a device on the image could be opened: its first client is the wrong one to be told.
+absl::Status StoreImpl::RequireFiles(CatalogQueries& queries, const ImageRow& image) const {
+  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain, queries.Chain(image.layer));
+  for (const LayerRow& layer : chain) {
+    COWL_ASSIGN_OR_RETURN(std::vector<Uuid> files, queries.FilesOf(layer.id));
+    files.push_back(layer.id);
+    for (const Uuid& file : files) {
+      if (PathExists(paths_.DataFile(file))) continue;
+      return DataLoss(absl::StrCat("image ", image.ToString(), ": ", paths_.DataFile(file),
+                                   " is missing; restore it from a backup"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<DeviceInfo> StoreImpl::Create(const std::string& image, const std::string& name,
                                              const CreateOptions& options) {
   COWL_ASSIGN_OR_RETURN(const ImageName from, ParseImageName(image));
@@ -138,6 +153,7 @@ absl::StatusOr<DeviceInfo> StoreImpl::Create(const std::string& image, const std
   return AddDevice(name, [&](CatalogEdits& edits) -> absl::StatusOr<DeviceRow> {
     COWL_ASSIGN_OR_RETURN(const ImageRow found, edits.FindImage(from.name, from.tag));
     COWL_ASSIGN_OR_RETURN(const LayerRow layer, edits.FindLayer(found.layer));
+    COWL_RETURN_IF_ERROR(RequireFiles(edits, found));
     if (options.size_bytes != 0 && options.size_bytes < layer.size_bytes) {
       return InvalidArgument(absl::StrCat("size of ", options.size_bytes, " bytes: image ",
                                           found.ToString(), " has ", layer.size_bytes,

@@ -138,6 +138,7 @@ class StoreImpl : public Store {
   absl::Status RenameDevice(const std::string& old_name, const std::string& new_name, bool force);
 
   // devices.cc
+  absl::Status RequireFiles(CatalogQueries& queries, const ImageRow& image) const;
   absl::StatusOr<DeviceInfo> AddDevice(
       const std::string& name, const std::function<absl::StatusOr<DeviceRow>(CatalogEdits&)>& make);
   absl::StatusOr<std::string> NumberedName(CatalogQueries& queries, const std::string& stem);

@@ -273,3 +273,9 @@ read_hex() {
 }
 
 stop_server_for_damage() { if is_served; then cowl stop; fi; }
+
+@test "no device is made on an image whose layer is missing" {
+  mv "$(cowl inspect base --json | jq -r '.layers[0].path')" away
+  fails 1 '^cowl: create: image base:latest: .*/layers/.* is missing' cowl create base new
+  fails 1 . cowl inspect new
+}
