@@ -40,7 +40,7 @@ struct Tally {
 };
 
 const absl::Status& Stopped() {
-  static const absl::Status status = absl::CancelledError("check: stopped");
+  static const absl::Status status = absl::CancelledError("stopped before it was complete");
   return status;
 }
 

@@ -138,7 +138,7 @@ absl::StatusOr<SealInfo> StoreImpl::Flatten(const std::string& image, const std:
   absl::Status status =
       RunOn(slot->loop(), WriteMapOnlyLayer(*slot->storage, layer, MapOfChain(*chain, layer.id)));
   if (status.ok() && progress && !progress(total_bytes, total_bytes))
-    status = absl::CancelledError("flatten: stopped");
+    status = absl::CancelledError("stopped before it was complete; nothing was kept");
   if (status.ok()) status = AdoptLayer(*slot, to, layer.id, Uuid{}, "", force);
   if (!status.ok()) {
     RemoveDataFile(layer.id);

@@ -16,6 +16,7 @@ namespace {
 
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::StartsWith;
 
 class LayersTest : public StoreTest {
  protected:
@@ -305,8 +306,13 @@ TEST_F(LayersTest, FlattenedIsOneLayerThatReadsTheSame) {
   ASSERT_OK(store().Create("flat", "web", {}));
   ASSERT_OK(Connect("web").Fill(0, 1, 'Q'));
   ASSERT_OK(store().Commit("web", "deep", false));
-  EXPECT_THAT(store().Flatten("deep", "stopped", false, [](uint64_t, uint64_t) { return false; }),
-              IsCode(absl::StatusCode::kCancelled));
+  const auto stop = [](uint64_t, uint64_t) { return false; };
+  const absl::Status flatten = store().Flatten("deep", "stopped", false, stop).status();
+  const absl::Status check = store().Check("", /*data=*/true, /*repair=*/false, stop).status();
+  for (const absl::Status& stopped : {flatten, check}) {
+    EXPECT_THAT(stopped, IsCode(absl::StatusCode::kCancelled));
+    EXPECT_THAT(Message(stopped), StartsWith("stopped before"));  // the verb's name is put before
+  }
   ExpectClean();
 }
 
