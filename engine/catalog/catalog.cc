@@ -120,7 +120,8 @@ absl::Status Catalog::Check() {
   Statement integrity = database_->Prepare("PRAGMA integrity_check(1)");
   COWL_ASSIGN_OR_RETURN(const bool answered, integrity.Step());
   const std::string answer = answered ? integrity.TextAt(0) : "no answer";
-  if (answer != "ok") return DataLoss(absl::StrCat(database_->path(), ": damaged (", answer, ")"));
+  if (answer != "ok")
+    return DataLoss(absl::StrCat(database_->path(), ": damaged (", OneLine(answer), ")"));
   Statement references = database_->Prepare("PRAGMA foreign_key_check");
   COWL_ASSIGN_OR_RETURN(const bool broken, references.Step());
   if (!broken) return absl::OkStatus();

@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "base/status.h"
 
 namespace cowl {
@@ -84,6 +86,11 @@ absl::StatusCode CodeOf(int sqlite_code) {
 }
 
 }  // namespace
+
+std::string OneLine(std::string_view text) {
+  return absl::StrJoin(absl::StrSplit(Absl(text), absl::ByAnyChar(" \n\t"), absl::SkipEmpty()),
+                       " ");
+}
 
 // --- Statement ---
 
@@ -181,9 +188,9 @@ absl::Status Statement::RowStatus() const { return status_; }
 
 void Statement::MarkMalformed(std::string_view what) {
   if (!status_.ok()) return;
-  status_ = DataLoss(absl::StrCat(database_->path(), ": damaged (a ", Absl(what),
-                                  " that cannot be, in the answer to ", sqlite3_sql(statement_),
-                                  "); restore the file from a backup"));
+  status_ = DataLoss(absl::StrCat(
+      database_->path(), ": damaged (a ", Absl(what), " that cannot be, in the answer to ",
+      OneLine(sqlite3_sql(statement_)), "); restore the file from a backup"));
 }
 
 // --- Database ---
@@ -270,7 +277,7 @@ absl::Status Database::Error(int code, std::string_view doing) const {
   const int shown = (extended & 0xff) == (code & 0xff) ? extended : code;
   const int error_number = connection_ == nullptr ? ENOMEM : sqlite3_system_errno(connection_);
   const bool is_io = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
-  if (is_io && error_number != 0) return ErrnoStatus(error_number, doing, path_);
+  if (is_io && error_number != 0) return ErrnoStatus(error_number, OneLine(doing), path_);
   const char* const reason =
       connection_ == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(connection_);
   const absl::StatusCode status_code = CodeOf(shown);
@@ -278,7 +285,7 @@ absl::Status Database::Error(int code, std::string_view doing) const {
     return DataLoss(
         absl::StrCat(path_, ": damaged (", reason, "); restore the file from a backup"));
   }
-  return absl::Status(status_code, absl::StrCat(path_, ": ", Absl(doing), ": ", reason));
+  return absl::Status(status_code, absl::StrCat(path_, ": ", OneLine(doing), ": ", reason));
 }
 
 }  // namespace cowl

@@ -22,6 +22,9 @@ namespace cowl {
 
 class Database;
 
+// A statement, or what SQLite says of a file, on one line as messages are.
+std::string OneLine(std::string_view text);
+
 // A prepared statement with its parameters and its present row; goes back to the cache when
 // destroyed.
 class Statement {

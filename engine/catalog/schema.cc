@@ -88,7 +88,7 @@ constexpr size_t kApplicationIdAt = 68;
 
 absl::Status Damaged(const std::string& path, std::string_view what) {
   return DataLoss(
-      absl::StrCat(path, ": damaged (", Absl(what), "); restore the file from a backup"));
+      absl::StrCat(path, ": damaged (", OneLine(what), "); restore the file from a backup"));
 }
 
 absl::StatusOr<uint64_t> Pragma(Database& database, const char* sql) {

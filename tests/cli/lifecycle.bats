@@ -279,3 +279,14 @@ stop_server_for_damage() { if is_served; then cowl stop; fi; }
   fails 1 '^cowl: create: image base:latest: .*/layers/.* is missing' cowl create base new
   fails 1 . cowl inspect new
 }
+
+@test "a damaged catalog is told on one line" {
+  stop_server_for_damage
+  printf '\x05\x00\x00\x01' | dd of=store/catalog.db bs=1 seek=8192 conv=notrunc status=none
+  run --separate-stderr cowl check
+  echo "$output"
+  [ "$status" -eq 2 ]
+  [ "${#lines[@]}" = 2 ]
+  [[ ${lines[0]} == error:*catalog.db*backup ]]
+  fails 1 '^cowl: ls: .*catalog.db: damaged.*backup$' cowl ls
+}
