@@ -40,10 +40,17 @@ uint64_t DiskBytesOf(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_blocks) * 512 : 0;
 }
 
+absl::StatusOr<bool> MakeDirectory(const std::string& path) {
+  if (::mkdir(path.c_str(), 0700) == 0) return true;
+  if (errno == EEXIST) return false;
+  return ErrnoStatus(errno, "make directory", path);
+}
+
 absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
   std::error_code error;
   std::vector<std::string> names;
   std::filesystem::directory_iterator entries(directory, error);
+  if (error == std::errc::no_such_file_or_directory) return names;
   if (error) return ErrnoStatus(error.value(), "open directory", directory);
   for (; entries != std::filesystem::directory_iterator(); entries.increment(error)) {
     names.push_back(entries->path().filename());

@@ -19,7 +19,9 @@ absl::Status RenamePath(const std::string& from, const std::string& to);
 bool PathExists(const std::string& path);
 // st_blocks x 512; 0 for what is not there.
 uint64_t DiskBytesOf(const std::string& path);
-// Names in a directory, sorted, without . and ..
+// True: it was not there.
+absl::StatusOr<bool> MakeDirectory(const std::string& path);
+// Names in a directory, sorted, without . and ..; none where there is no directory.
 absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory);
 
 struct HostSpace {

@@ -56,17 +56,12 @@ absl::Status CheckEmpty(const std::string& directory) {
   return absl::OkStatus();
 }
 
-absl::Status MakeDirectory(const std::string& path) {
-  if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
-  return ErrnoStatus(errno, "make directory", path);
-}
-
 absl::Status MakeStoreDirectory(const fs::path& directory) {
   std::error_code error;
   if (const fs::path parent = directory.parent_path(); !parent.empty())
     fs::create_directories(parent, error);
   if (error) return ErrnoStatus(error.value(), "make directory", directory.parent_path().string());
-  COWL_RETURN_IF_ERROR(MakeDirectory(directory));
+  COWL_RETURN_IF_ERROR(MakeDirectory(directory).status());
   if (!fs::is_directory(directory, error))
     return ErrnoStatus(ENOTDIR, "make a store in", directory.string());
   return CheckEmpty(directory);
@@ -100,9 +95,8 @@ absl::Status Store::Init(const std::string& directory) {
   COWL_ASSIGN_OR_RETURN(const StoreLock lock,
                         StoreLock::Take(paths.Of(kLockFile), StoreLock::Kind::kExclusive, 0));
   COWL_RETURN_IF_ERROR(CheckEmpty(paths.root));  // again, now that nobody else makes one here
-  for (const char* const folder : {kLayersFolder, kVolumesFolder, kStagingFolder, kAttachFolder}) {
-    COWL_RETURN_IF_ERROR(MakeDirectory(paths.Of(folder)));
-  }
+  for (const char* const folder : kFolders)
+    COWL_RETURN_IF_ERROR(MakeDirectory(paths.Of(folder)).status());
   Reserve(paths.Of(kReserveFile)).Refill();
   COWL_RETURN_IF_ERROR(MakeCatalog(paths));
   return SyncPath(absolute.parent_path().string());

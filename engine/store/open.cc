@@ -45,6 +45,16 @@ absl::StatusOr<StorePaths> FindStore(const std::string& directory) {
   return paths;
 }
 
+// Empty folders, which tools that copy may leave behind.
+absl::Status MakeMissingFolders(const StorePaths& paths) {
+  bool is_any_new = false;
+  for (const char* const folder : kFolders) {
+    COWL_ASSIGN_OR_RETURN(const bool is_new, MakeDirectory(paths.Of(folder)));
+    is_any_new |= is_new;
+  }
+  return is_any_new ? SyncPath(paths.root) : absl::OkStatus();
+}
+
 absl::StatusOr<IoBackend> BackendOf(const std::string& io) {
   if (io == "uring") return IoBackend::kUring;
   if (io == "sync") return IoBackend::kSync;
@@ -78,6 +88,7 @@ absl::StatusOr<std::unique_ptr<StoreImpl>> StoreImpl::Open(const std::string& di
   const auto lock_kind = options.read_only ? StoreLock::Kind::kShared : StoreLock::Kind::kExclusive;
   COWL_ASSIGN_OR_RETURN(StoreLock lock,
                         StoreLock::Take(paths.Of(kLockFile), lock_kind, options.lock_wait_ms));
+  if (!options.read_only) COWL_RETURN_IF_ERROR(MakeMissingFolders(paths));
   const CatalogMode mode = options.read_only ? CatalogMode::kReadNothing : CatalogMode::kReadWrite;
   COWL_ASSIGN_OR_RETURN(std::unique_ptr<Catalog> catalog,
                         Catalog::Open(paths.Of(kCatalogFile), mode));

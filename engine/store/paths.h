@@ -1,6 +1,7 @@
 // paths.h: where things are in a store's directory. Threads: value type.
 #pragma once
 
+#include <array>
 #include <string>
 
 #include "base/uuid.h"
@@ -13,6 +14,8 @@ inline constexpr char kVolumesFolder[] = "volumes";  // NAME-UUID.raw
 inline constexpr char kStagingFolder[] =
     "staging";                                     // what imports write before they are registered
 inline constexpr char kAttachFolder[] = "attach";  // what is attached to this host's kernel
+inline constexpr std::array kFolders = {kLayersFolder, kVolumesFolder, kStagingFolder,
+                                        kAttachFolder};
 inline constexpr char kReserveFile[] = "reserve";  // space kept back for when the disk is full
 inline constexpr char kLockFile[] = "lock";
 inline constexpr char kCatalogFile[] = "catalog.db";

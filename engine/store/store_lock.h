@@ -22,7 +22,7 @@ class StoreLock {
     kExclusive /* writes its process id into the file */
   };
 
-  // Tries for `wait_ms` before it gives up.
+  // Tries for `wait_ms` before it gives up. Makes the file for kExclusive where there is none.
   static absl::StatusOr<StoreLock> Take(const std::string& path, Kind kind, int wait_ms);
 
  private:

@@ -290,3 +290,25 @@ stop_server_for_damage() { if is_served; then cowl stop; fi; }
   [[ ${lines[0]} == error:*catalog.db*backup ]]
   fails 1 '^cowl: ls: .*catalog.db: damaged.*backup$' cowl ls
 }
+
+@test "a copy without lock and empty folders opens, for reading too" {
+  stop_server_for_damage
+  cowl rm web
+  cowl rmi base
+  cowl create --empty 1M web >/dev/null
+  rm store/lock
+  rmdir store/layers store/volumes store/staging store/attach
+  before=$(find store | sort)
+  for verb in ls images df tree check "check --data" "inspect web" "map web"; do
+    # shellcheck disable=SC2086
+    succeeds cowl $verb
+  done
+  [ "$(find store | sort)" = "$before" ]
+  # Whoever makes the lock waits for a reader that found none.
+  flock -s store sleep 0.3 3>&- &
+  succeeds cowl import disk.raw base
+  wait
+  write_device web 0 4096 0x44
+  cowl volume create v --size 1M >/dev/null
+  succeeds cowl check --data
+}
