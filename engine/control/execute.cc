@@ -59,7 +59,8 @@ absl::StatusOr<Json> Execute(const ExecuteTarget& target, const std::string& ver
   COWL_ASSIGN_OR_RETURN(auto answered, TryServer(target, verb, args, fds, progress));
   if (answered) return *std::move(answered);
   auto store = OpenHere(target, ReadsOnly(verb, args));
-  // A store that cannot be written to still gives its images: nobody can remove them meanwhile.
+  // A store that cannot be written to still gives its images, and devices that never were written:
+  // nobody can remove them meanwhile.
   if (verb == "freeze" && absl::IsPermissionDenied(store.status())) store = OpenHere(target, true);
   if (store.ok()) return RunHere(**store, target, verb, args, fds, progress);
   if (!absl::IsUnavailable(store.status())) return store.status();

@@ -115,6 +115,7 @@ absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name, int reader
     return ViewOf(layer, 0, token);
   }
   if (named.device->kind == DeviceRow::Kind::kVolume) return ViewOfVolume(*named.device);
+  if (options_.read_only) return ViewOfUnwritten(*named.device);
   COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(name, "frozen"));
   COWL_ASSIGN_OR_RETURN(const Sealed sealed,
                         SealState(device, absl::StrCat("frozen state of ", name),
@@ -127,6 +128,21 @@ absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name, int reader
     return empty;
   }
   return ViewOf(sealed.layer, device.row.size_bytes, token);
+}
+
+// In a store that cannot be written to: nothing can be sealed, and nothing need be.
+absl::StatusOr<FrozenView> StoreImpl::ViewOfUnwritten(const DeviceRow& row) {
+  if (row.overlay_written || !row.pending_overlay.IsNil()) {
+    return FailedPrecondition(
+        absl::StrCat("device ", row.name,
+                     ": freezing what was written to it takes a store that can be written, "
+                     "and ",
+                     paths_.root, " cannot: copy the store, or become its owner"));
+  }
+  if (!row.base_layer.IsNil()) return ViewOf(row.base_layer, row.size_bytes, "");
+  FrozenView empty;
+  empty.size_bytes = row.size_bytes;
+  return empty;
 }
 
 FrozenView StoreImpl::ViewOfVolume(const DeviceRow& row) const {

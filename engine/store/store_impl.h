@@ -168,6 +168,7 @@ class StoreImpl : public Store {
   absl::StatusOr<Sealed> SealState(LockedDevice& device, const std::string& created_by,
                                    const Registration& registration);
   absl::StatusOr<FrozenView> ViewOf(const Uuid& top, uint64_t size_bytes, const std::string& token);
+  absl::StatusOr<FrozenView> ViewOfUnwritten(const DeviceRow& row);
   FrozenView ViewOfVolume(const DeviceRow& row) const;
   absl::StatusOr<bool> IsUnwritten(LockedDevice& device);
   absl::StatusOr<Sealed> Seal(LockedDevice& device, const std::string& created_by,

@@ -312,3 +312,23 @@ stop_server_for_damage() { if is_served; then cowl stop; fi; }
   cowl volume create v --size 1M >/dev/null
   succeeds cowl check --data
 }
+
+@test "export from a store that cannot be written" {
+  ((EUID == 0)) || skip "needs root, to become somebody else"
+  stop_server_for_damage
+  cowl create --empty 64K none >/dev/null
+  cowl create base grown --size 128K >/dev/null
+  cowl create base written >/dev/null
+  write_device written 0 4096 0x44
+  chmod 755 "$dir"
+  chmod -R a+rX store
+  other() { setpriv --reuid=nobody --regid=nogroup --clear-groups "$(command -v "${COWL:-cowl}")" --store "$dir/store" "$@"; }
+  for lock in with without; do
+    other export base - | cmp - disk.raw
+    other export web - | cmp - disk.raw
+    other export none - | cmp - <(head -c 64K /dev/zero)
+    other export grown - | cmp - <(cat disk.raw; head -c 64K /dev/zero)
+    fails 1 '^cowl: export: device written: ' other export written -
+    rm -f store/lock
+  done
+}
