@@ -1,6 +1,7 @@
 #include "catalog/schema.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cerrno>
@@ -111,8 +112,13 @@ absl::Status CheckWhole(Database& database) {
 }  // namespace
 
 absl::Status CheckHeader(const std::string& path) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // O_NONBLOCK: a FIFO in its place must not hang us.
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   if (!file.valid()) return ErrnoStatus(errno, "open", path);
+  struct stat info;
+  if (::fstat(file.get(), &info) != 0) return ErrnoStatus(errno, "open", path);
+  if (!S_ISREG(info.st_mode))
+    return FailedPrecondition(absl::StrCat("open ", path, ": not a regular file"));
   std::array<std::byte, kHeaderBytes> header;
   const ssize_t got = ::pread(file.get(), header.data(), header.size(), 0);
   if (got < 0) return ErrnoStatus(errno, "read", path);

@@ -274,12 +274,6 @@ read_hex() {
 
 stop_server_for_damage() { if is_served; then cowl stop; fi; }
 
-@test "no device is made on an image whose layer is missing" {
-  mv "$(cowl inspect base --json | jq -r '.layers[0].path')" away
-  fails 1 '^cowl: create: image base:latest: .*/layers/.* is missing' cowl create base new
-  fails 1 . cowl inspect new
-}
-
 @test "a damaged catalog is told on one line" {
   stop_server_for_damage
   printf '\x05\x00\x00\x01' | dd of=store/catalog.db bs=1 seek=8192 conv=notrunc status=none
@@ -289,6 +283,31 @@ stop_server_for_damage() { if is_served; then cowl stop; fi; }
   [ "${#lines[@]}" = 2 ]
   [[ ${lines[0]} == error:*catalog.db*backup ]]
   fails 1 '^cowl: ls: .*catalog.db: damaged.*backup$' cowl ls
+}
+
+@test "no device is made on an image whose layer is missing" {
+  mv "$(cowl inspect base --json | jq -r '.layers[0].path')" away
+  fails 1 '^cowl: create: image base:latest: .*/layers/.* is missing' cowl create base new
+  fails 1 . cowl inspect new
+}
+
+@test "a FIFO in the place of a store's file hangs nothing" {
+  stop_server_for_damage
+  for file in lock catalog.db server.log attach/web.json; do
+    mv "store/$file" away 2>/dev/null || true
+    mkfifo "store/$file"
+    for verb in ls "create --empty 1M x" "serve --detach" "detach web"; do
+      # shellcheck disable=SC2086
+      run timeout 10 "${COWL:-cowl}" $verb
+      echo "$file, $verb: $status $output"
+      [ "$status" -ne 124 ]
+      [[ $file != lock && $file != catalog.db || $output == "cowl: "*"$file"*"not a regular file"* || $verb == "detach web" ]]
+      cowl rm x 2>/dev/null || true
+      cowl stop 2>/dev/null || true
+    done
+    rm "store/$file"
+    mv away "store/$file" 2>/dev/null || true
+  done
 }
 
 @test "a copy without lock and empty folders opens, for reading too" {

@@ -80,7 +80,8 @@ void CutLoose(const std::string& directory, int kept_fd) {
   ::setsid();
   const std::string log = directory + "/server.log";
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  UniqueFd errors(::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
+  UniqueFd errors(::open(log.c_str(),
+                         O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
   ::dup2(null.get(), STDIN_FILENO);
   ::dup2(null.get(), STDOUT_FILENO);
   ::dup2(errors.valid() ? errors.get() : null.get(), STDERR_FILENO);
