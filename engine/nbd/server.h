@@ -29,7 +29,7 @@ struct ServerOptions {
   // What the server's own loop is made of; exports bring theirs.
   IoBackend io = IoBackend::kUring;
   // Connections at a time, those that still shake hands included; one more is closed at once. Each
-  // idle one costs some 16 KiB.
+  // idle one costs some 10 KiB.
   size_t connections_max = 1000;
   // How long a client may take until it has chosen an export. Leave it alone unless clients are
   // people.
