@@ -97,7 +97,7 @@ setup() {
   cowl inspect a | grep -Eq '^cap: +8.0 KiB$'
   cowl inspect b | grep -Eq '^image: +none$'
   cowl inspect b | grep -Eq '^cap: +none$'
-  cowl inspect base:v1 | { ! grep -Eq '^(image|cap):'; }
+  if cowl inspect base:v1 | grep -E '^(image|cap):'; then return 1; fi
 }
 
 @test "inspect of an image, by its bare name too" {

@@ -342,7 +342,7 @@ stop_server_for_damage() { if is_served; then cowl stop; fi; }
   chmod 755 "$dir"
   chmod -R a+rX store
   other() { setpriv --reuid=nobody --regid=nogroup --clear-groups "$(command -v "${COWL:-cowl}")" --store "$dir/store" "$@"; }
-  for lock in with without; do
+  for _ in "with its lock" "without"; do
     other export base - | cmp - disk.raw
     other export web - | cmp - disk.raw
     other export none - | cmp - <(head -c 64K /dev/zero)
