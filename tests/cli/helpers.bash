@@ -24,7 +24,7 @@ is_served() { [[ ${COWL_TEST_SERVER:-0} != 0 ]]; }
 
 drop_store() {
   [[ -n ${dir:-} ]] || return 0
-  if [[ -S $dir/store/control.sock ]]; then cowl stop 2>/dev/null || true; fi
+  if [[ -S $dir/store/control.sock ]]; then cowl --store "$dir/store" stop 2>/dev/null || true; fi
   cd /
   rm -rf "$dir"
 }
