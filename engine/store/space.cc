@@ -47,6 +47,68 @@ absl::Status AddChain(const LayerIndex& layers, const Uuid& top, Root* root) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Root> RootOfImage(const Inventory& inventory, const StorePaths& paths,
+                                 const ImageRow& image) {
+  Root root;
+  root.info.name = image.ToString();
+  COWL_RETURN_IF_ERROR(AddChain(inventory.layers, image.layer, &root));
+  COWL_ASSIGN_OR_RETURN(const LayerRow* const top, inventory.layers.Find(image.layer));
+  root.info.logical_bytes = top->size_bytes;
+  std::set<Uuid> files;
+  for (const LayerRow* const layer : root.layers) {
+    root.info.stored_bytes += layer->stored_bytes;
+    const std::vector<Uuid>& named = inventory.files.at(layer->id);
+    files.insert(named.begin(), named.end());
+  }
+  for (const Uuid& file : files) root.info.disk_bytes += DiskBytesOf(paths.DataFile(file));
+  return root;
+}
+
+absl::StatusOr<Root> RootOfDevice(const Inventory& inventory, const DeviceInfo& device) {
+  Root root;
+  root.info = {device.name, device.size_bytes, device.stored_bytes, device.disk_bytes,
+               device.disk_bytes};
+  // Both lists are sorted by name; the device may be newer than the inventory.
+  const auto row = std::lower_bound(
+      inventory.devices.begin(), inventory.devices.end(), device.name,
+      [](const DeviceRow& candidate, const std::string& name) { return candidate.name < name; });
+  if (row == inventory.devices.end() || row->name != device.name) return root;
+  COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->base_layer, &root));
+  COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->image_layer, &root));
+  return root;
+}
+
+// How many things keep each layer.
+using Keepers = std::map<const LayerRow*, int>;
+
+absl::StatusOr<Keepers> CountKeepers(const Inventory& inventory, const std::vector<Root>& images,
+                                     const std::vector<Root>& devices) {
+  Keepers keepers;
+  for (const std::vector<Root>* const roots : {&images, &devices}) {
+    for (const Root& root : *roots) {
+      for (const LayerRow* const layer : root.layers) ++keepers[layer];
+    }
+  }
+  for (const PinRow& pin : inventory.pins) {
+    COWL_ASSIGN_OR_RETURN(const std::vector<const LayerRow*> chain,
+                          inventory.layers.Chain(pin.layer));
+    for (const LayerRow* const layer : chain) ++keepers[layer];
+  }
+  return keepers;
+}
+
+// The lines of the report, each with what removing that one thing would free.
+std::vector<SpaceInfo> LinesOf(const std::vector<Root>& roots, const Keepers& keepers) {
+  std::vector<SpaceInfo> lines;
+  for (const Root& root : roots) {
+    SpaceInfo& info = lines.emplace_back(root.info);
+    for (const LayerRow* const layer : root.layers) {
+      if (keepers.at(layer) == 1) info.reclaimable_bytes += layer->stored_bytes;
+    }
+  }
+  return lines;
+}
+
 uint64_t DiskBytesBelow(const std::string& directory) {
   std::error_code error;
   uint64_t bytes = 0;
@@ -63,90 +125,66 @@ uint64_t DiskBytesBelow(const std::string& directory) {
 absl::StatusOr<DiskUsage> StoreImpl::Usage() {
   COWL_ASSIGN_OR_RETURN(const Inventory inventory, Read<Inventory>(TakeInventory));
   COWL_ASSIGN_OR_RETURN(const std::vector<DeviceInfo> device_infos, Devices());
-  DiskUsage usage;
-  std::vector<Root> roots;
+  std::vector<Root> images;
   for (const ImageRow& image : inventory.images) {
-    Root root;
-    root.info.name = image.ToString();
-    COWL_RETURN_IF_ERROR(AddChain(inventory.layers, image.layer, &root));
-    COWL_ASSIGN_OR_RETURN(const LayerRow* const top, inventory.layers.Find(image.layer));
-    root.info.logical_bytes = top->size_bytes;
-    std::set<Uuid> files;
-    for (const LayerRow* const layer : root.layers) {
-      root.info.stored_bytes += layer->stored_bytes;
-      const std::vector<Uuid>& named = inventory.files.at(layer->id);
-      files.insert(named.begin(), named.end());
-    }
-    for (const Uuid& file : files) root.info.disk_bytes += DiskBytesOf(paths_.DataFile(file));
-    roots.push_back(std::move(root));
+    COWL_ASSIGN_OR_RETURN(images.emplace_back(), RootOfImage(inventory, paths_, image));
   }
-  const size_t image_count = roots.size();
+  std::vector<Root> devices;
   for (const DeviceInfo& device : device_infos) {
-    Root root;
-    root.info = {device.name, device.size_bytes, device.stored_bytes, device.disk_bytes,
-                 device.disk_bytes};
-    // Both lists are sorted by name.
-    const auto row = std::lower_bound(
-        inventory.devices.begin(), inventory.devices.end(), device.name,
-        [](const DeviceRow& candidate, const std::string& name) { return candidate.name < name; });
-    if (row != inventory.devices.end() && row->name == device.name) {
-      COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->base_layer, &root));
-      COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->image_layer, &root));
-    }
-    roots.push_back(std::move(root));
+    COWL_ASSIGN_OR_RETURN(devices.emplace_back(), RootOfDevice(inventory, device));
   }
-  std::map<const LayerRow*, int> keepers;
-  for (const Root& root : roots) {
-    for (const LayerRow* const layer : root.layers) ++keepers[layer];
-  }
-  for (const PinRow& pin : inventory.pins) {
-    COWL_ASSIGN_OR_RETURN(const std::vector<const LayerRow*> chain,
-                          inventory.layers.Chain(pin.layer));
-    for (const LayerRow* const layer : chain) ++keepers[layer];
-  }
-  for (size_t i = 0; i < roots.size(); ++i) {
-    Root& root = roots[i];
-    for (const LayerRow* const layer : root.layers) {
-      if (keepers[layer] == 1) root.info.reclaimable_bytes += layer->stored_bytes;
-    }
-    usage.total.logical_bytes += root.info.logical_bytes;
-    (i < image_count ? usage.images : usage.devices).push_back(root.info);
-  }
+  COWL_ASSIGN_OR_RETURN(const Keepers keepers, CountKeepers(inventory, images, devices));
+  DiskUsage usage;
+  usage.images = LinesOf(images, keepers);
+  usage.devices = LinesOf(devices, keepers);
   COWL_RETURN_IF_ERROR(AddTotals(usage, device_infos));
   return usage;
 }
 
 absl::Status StoreImpl::AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices) {
   usage.total.name = paths_.root;
-  std::unordered_set<Uuid> named;
-  COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
-    COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> layers, queries.Layers());
-    for (const LayerRow& layer : layers) usage.total.stored_bytes += layer.stored_bytes;
-    COWL_ASSIGN_OR_RETURN(named, queries.NamedFiles());
-    return absl::OkStatus();
-  }));
-  for (const DeviceInfo& device : devices) usage.total.stored_bytes += device.stored_bytes;
-  // What lies below a device as unnamed layers was counted with it, and as layers.
-  COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
-    COWL_ASSIGN_OR_RETURN(const std::vector<DeviceRow> rows, queries.Devices());
-    for (const DeviceRow& row : rows) {
-      COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes, StoredBelow(queries, row));
-      usage.total.stored_bytes -= std::min(below_bytes, usage.total.stored_bytes);
-    }
-    return absl::OkStatus();
-  }));
-  usage.total.disk_bytes = DiskBytesBelow(paths_.root);
-  COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(kLayersFolder)));
-  for (const std::string& name : names) {
-    const std::optional<Uuid> id = Uuid::Parse(name.substr(0, name.find('.')));
-    if (!id || !named.contains(*id))
-      usage.total.reclaimable_bytes +=
-          DiskBytesOf(absl::StrCat(paths_.Of(kLayersFolder), "/", name));
+  for (const std::vector<SpaceInfo>* const lines : {&usage.images, &usage.devices}) {
+    for (const SpaceInfo& line : *lines) usage.total.logical_bytes += line.logical_bytes;
   }
+  COWL_ASSIGN_OR_RETURN(usage.total.stored_bytes, StoredInAll(devices));
+  usage.total.disk_bytes = DiskBytesBelow(paths_.root);
+  COWL_ASSIGN_OR_RETURN(usage.total.reclaimable_bytes, UnnamedBytes());
   COWL_ASSIGN_OR_RETURN(const HostSpace space, SpaceOf(paths_.root));
   usage.host_free_bytes = space.free_bytes;
   usage.host_total_bytes = space.total_bytes;
   return absl::OkStatus();
+}
+
+// What all layers and devices store, each thing once.
+absl::StatusOr<uint64_t> StoreImpl::StoredInAll(const std::vector<DeviceInfo>& devices) {
+  uint64_t bytes = 0;
+  for (const DeviceInfo& device : devices) bytes += device.stored_bytes;
+  COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> layers, queries.Layers());
+    for (const LayerRow& layer : layers) bytes += layer.stored_bytes;
+    // What lies below a device as unnamed layers was counted with it, and as layers.
+    COWL_ASSIGN_OR_RETURN(const std::vector<DeviceRow> rows, queries.Devices());
+    for (const DeviceRow& row : rows) {
+      COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes, StoredBelow(queries, row));
+      bytes -= std::min(below_bytes, bytes);
+    }
+    return absl::OkStatus();
+  }));
+  return bytes;
+}
+
+// The disk space of data files that no row names.
+absl::StatusOr<uint64_t> StoreImpl::UnnamedBytes() {
+  COWL_ASSIGN_OR_RETURN(
+      const std::unordered_set<Uuid> named,
+      Read<std::unordered_set<Uuid>>([](CatalogQueries& q) { return q.NamedFiles(); }));
+  COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(kLayersFolder)));
+  uint64_t bytes = 0;
+  for (const std::string& name : names) {
+    const std::optional<Uuid> id = Uuid::Parse(name.substr(0, name.find('.')));
+    if (!id || !named.contains(*id)) bytes += DiskBytesOf(paths_.Of(kLayersFolder) + "/" + name);
+  }
+  return bytes;
 }
 
 absl::StatusOr<uint64_t> StoreImpl::CollectGarbage() {

@@ -1,10 +1,11 @@
 // store_impl.h: Store, wired from its parts. One file for each group of verbs:
+//
 // - open.cc, recover.cc: opening, recovery, closing
-// - names.cc: images, tags, renames
-// - layers.cc: registering, flattening
+// - names.cc: tags, renames, removing images
 // - devices.cc: create, reset, resize, remove
-// - snapshots.cc, seal.cc: snapshot, commit, clone, freeze
-// - disks.cc: opening and closing disks
+// - snapshots.cc: snapshot, commit, clone, freeze; seal.cc: what those share
+// - layers.cc: registering imports, flatten
+// - disks.cc: opening and closing disks; own_layers.cc: space below devices
 // - exports.cc: the export table
 // - lists.cc, map_reports.cc, space.cc: reports
 // - check.cc: check and repair
@@ -201,7 +202,10 @@ class StoreImpl : public Store {
   DeviceInfo DescribeDevice(const DeviceRow& row, uint64_t below_bytes);
   absl::StatusOr<uint64_t> OverlayBytes(const DeviceRow& row);
 
-  absl::Status AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices);  // space.cc
+  // space.cc
+  absl::StatusOr<uint64_t> StoredInAll(const std::vector<DeviceInfo>& devices);
+  absl::StatusOr<uint64_t> UnnamedBytes();
+  absl::Status AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices);
 
   // check.cc
   struct CheckRun;
