@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "control/describe.h"
-#include "control/staging.h"
+#include "store/staging.h"
 
 namespace cowl {
 namespace {

@@ -12,11 +12,11 @@
 namespace cowl {
 namespace {
 
-// The staged file goes away unless it is kept.
-class StagedFile {
+// A file that goes away unless it is kept.
+class TentativeFile {
  public:
-  explicit StagedFile(const std::string& path) : path_(path) {}
-  ~StagedFile() {
+  explicit TentativeFile(const std::string& path) : path_(path) {}
+  ~TentativeFile() {
     if (!kept_) unlink(path_.c_str());
   }
   void Keep() { kept_ = true; }
@@ -69,7 +69,7 @@ absl::StatusOr<ImportResult> Import(const ImportOptions& options) {
   COWL_ASSIGN_OR_RETURN(
       LayerSink layer,
       LayerSink::Create(thread->loop(), *storage, NameIn(options.staged_path), layer_options));
-  StagedFile staged(options.staged_path);
+  TentativeFile staged(options.staged_path);
   COWL_ASSIGN_OR_RETURN(const SinkSummary summary, Pour(*importer, layer, options));
   staged.Keep();
 

@@ -10,8 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
-#include "control/staging.h"
 #include "cowl/names.h"
+#include "store/staging.h"
 #include "tools/cowl/call.h"
 #include "tools/cowl/frozen.h"
 #include "tools/cowl/interrupt.h"

@@ -1,4 +1,4 @@
-#include "control/staging.h"
+#include "store/staging.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -12,11 +12,12 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/uuid.h"
+#include "store/disk.h"
+#include "store/paths.h"
 
 namespace cowl {
 namespace {
 
-constexpr char kFolder[] = "staging";
 constexpr char kLockEnding[] = ".lock";
 
 std::string LockPathOf(const std::string& path) { return path + kLockEnding; }
@@ -43,7 +44,8 @@ template <typename Visit>
 void ForEachAbandoned(const std::string& store, Visit visit) {
   std::error_code error;
   std::set<std::string> paths;
-  for (std::filesystem::directory_iterator entry(absl::StrCat(store, "/", kFolder), error), end;
+  for (std::filesystem::directory_iterator entry(absl::StrCat(store, "/", kStagingFolder), error),
+       end;
        !error && entry != end; entry.increment(error)) {
     std::string path = entry->path().string();
     if (path.ends_with(kLockEnding)) path.resize(path.size() - (sizeof(kLockEnding) - 1));
@@ -56,17 +58,14 @@ void ForEachAbandoned(const std::string& store, Visit visit) {
   }
 }
 
-uint64_t DiskBytes(const std::string& path) {
-  struct stat found {};
-  return ::stat(path.c_str(), &found) == 0 ? static_cast<uint64_t>(found.st_blocks) * 512 : 0;
-}
-
 }  // namespace
 
 absl::StatusOr<StagedFile> StagedFile::Make(const std::string& store) {
-  std::string path = absl::StrCat(store, "/", kFolder, "/", Uuid::Random().ToString(), ".cowl");
+  std::string path =
+      absl::StrCat(store, "/", kStagingFolder, "/", Uuid::Random().ToString(), ".cowl");
   UniqueFd lock = TryLock(path, /*make=*/true);
-  if (!lock.valid()) return ErrnoStatus(errno, "make a file in", absl::StrCat(store, "/", kFolder));
+  if (!lock.valid())
+    return ErrnoStatus(errno, "make a file in", absl::StrCat(store, "/", kStagingFolder));
   return StagedFile(std::move(path), std::move(lock));
 }
 
@@ -80,7 +79,7 @@ Abandoned FindAbandoned(const std::string& store) {
   Abandoned found;
   ForEachAbandoned(store, [&](const std::string& path) {
     ++found.file_count;
-    found.disk_bytes += DiskBytes(path);
+    found.disk_bytes += DiskBytesOf(path);
   });
   return found;
 }
@@ -88,7 +87,7 @@ Abandoned FindAbandoned(const std::string& store) {
 Abandoned RemoveAbandoned(const std::string& store) {
   Abandoned removed;
   ForEachAbandoned(store, [&](const std::string& path) {
-    const uint64_t disk_bytes = DiskBytes(path);
+    const uint64_t disk_bytes = DiskBytesOf(path);
     std::error_code error;
     const bool is_removed = std::filesystem::remove_all(path, error) > 0 && !error;
     ::unlink(LockPathOf(path).c_str());

@@ -1,5 +1,5 @@
 // Staged files: those of the living stay, those of the dead go.
-#include "control/staging.h"
+#include "store/staging.h"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
