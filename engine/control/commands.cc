@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "control/describe.h"
-#include "store/staging.h"
 
 namespace cowl {
 namespace {
@@ -247,7 +246,7 @@ Result Release(const Context& context) {
 Result CollectGarbage(const Context& context) {
   COWL_ASSIGN_OR_RETURN(const uint64_t freed_bytes, context.store.CollectGarbage());
   Json json;
-  json["freed_bytes"] = freed_bytes + RemoveAbandoned(context.store.directory()).disk_bytes;
+  json["freed_bytes"] = freed_bytes;
   return json;
 }
 

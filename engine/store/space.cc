@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "store/disk.h"
 #include "store/layer_index.h"
+#include "store/staging.h"
 #include "store/store_impl.h"
 
 namespace cowl {
@@ -173,13 +174,13 @@ absl::StatusOr<uint64_t> StoreImpl::StoredInAll(const std::vector<DeviceInfo>& d
   return bytes;
 }
 
-// The disk space of data files that no row names.
+// The disk space of data files that no row names, and of what killed imports left.
 absl::StatusOr<uint64_t> StoreImpl::UnnamedBytes() {
   COWL_ASSIGN_OR_RETURN(
       const std::unordered_set<Uuid> named,
       Read<std::unordered_set<Uuid>>([](CatalogQueries& q) { return q.NamedFiles(); }));
   COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(kLayersFolder)));
-  uint64_t bytes = 0;
+  uint64_t bytes = FindAbandoned(paths_.root).disk_bytes;
   for (const std::string& name : names) {
     const std::optional<Uuid> id = Uuid::Parse(name.substr(0, name.find('.')));
     if (!id || !named.contains(*id)) bytes += DiskBytesOf(paths_.Of(kLayersFolder) + "/" + name);
@@ -197,6 +198,8 @@ absl::StatusOr<uint64_t> StoreImpl::CollectGarbage() {
   bool done = false;
   worker_.Post([&] {
     absl::StatusOr<uint64_t> bytes = reaper_.CollectGarbage();
+    const uint64_t staged_bytes = RemoveAbandoned(paths_.root).disk_bytes;
+    if (bytes.ok()) *bytes += staged_bytes;
     reserve_.Refill();
     std::lock_guard lock(mutex);
     freed_bytes = std::move(bytes);

@@ -22,15 +22,25 @@ constexpr char kLockEnding[] = ".lock";
 
 std::string LockPathOf(const std::string& path) { return path + kLockEnding; }
 
+// A store that cannot be written can still be asked.
+UniqueFd OpenLock(const std::string& lock_path, bool make) {
+  constexpr int kFlags = O_CLOEXEC | O_NOFOLLOW;
+  UniqueFd lock(::open(lock_path.c_str(), O_RDWR | kFlags | (make ? O_CREAT : 0), 0600));
+  if (!lock.valid() && (errno == EROFS || errno == EACCES))
+    lock = UniqueFd(::open(lock_path.c_str(), O_RDONLY | kFlags));
+  return lock;
+}
+
 // The lock of a staged file. Invalid: somebody else has it, or may not be asked. With `make` a lock
-// file is made where there is none. A lock file that was removed between opening and locking it is
-// no lock: tried again.
+// file is made where there is none; its name is new, so whoever has it locked only looks whose it
+// is, and is waited for. A lock file that was removed between opening and locking it is no lock:
+// tried again.
 UniqueFd TryLock(const std::string& path, bool make) {
   const std::string lock_path = LockPathOf(path);
   while (true) {
-    const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (make ? O_CREAT : 0);
-    UniqueFd lock(::open(lock_path.c_str(), flags, 0600));
-    if (!lock.valid() || ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return UniqueFd();
+    UniqueFd lock = OpenLock(lock_path, make);
+    if (!lock.valid()) return UniqueFd();
+    if (::flock(lock.get(), LOCK_EX | (make ? 0 : LOCK_NB)) != 0) return UniqueFd();
     struct stat locked {
     }, named{};
     if (::fstat(lock.get(), &locked) != 0) return UniqueFd();
@@ -73,6 +83,14 @@ StagedFile::~StagedFile() {
   if (!lock_.valid()) return;
   ::unlink(path_.c_str());
   ::unlink(LockPathOf(path_).c_str());
+}
+
+std::vector<std::string> AbandonedFiles(const std::string& store) {
+  std::vector<std::string> paths;
+  ForEachAbandoned(store, [&](const std::string& path) {
+    if (PathExists(path)) paths.push_back(path);
+  });
+  return paths;
 }
 
 Abandoned FindAbandoned(const std::string& store) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
@@ -35,6 +36,8 @@ struct Abandoned {
   uint64_t disk_bytes = 0;
 };
 
+// Those that take space: a lock file alone may be that of an import that begins just now.
+std::vector<std::string> AbandonedFiles(const std::string& store);
 Abandoned FindAbandoned(const std::string& store);
 // Removes them and says what that freed.
 Abandoned RemoveAbandoned(const std::string& store);
