@@ -11,6 +11,7 @@
 
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "base/units.h"
 
 namespace cowl {
 
@@ -44,6 +45,24 @@ absl::StatusOr<bool> MakeDirectory(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) == 0) return true;
   if (errno == EEXIST) return false;
   return ErrnoStatus(errno, "make directory", path);
+}
+
+absl::StatusOr<std::vector<std::pair<uint64_t, uint64_t>>> DataBlocksOf(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(errno, "open", path);
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;
+  off_t end = 0;
+  while (true) {
+    const off_t begin = ::lseek(fd.get(), end, SEEK_DATA);
+    if (begin < 0 && errno == ENXIO) return ranges;  // no data up to the end
+    if (begin >= 0) end = ::lseek(fd.get(), begin, SEEK_HOLE);
+    if (begin < 0 || end < 0) {
+      if (errno == EINVAL || errno == EOPNOTSUPP) return decltype(ranges)();
+      return ErrnoStatus(errno, "look for data in", path);
+    }
+    ranges.emplace_back(BlocksFloor(static_cast<uint64_t>(begin)),
+                        BlocksCeil(static_cast<uint64_t>(end)));
+  }
 }
 
 absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {

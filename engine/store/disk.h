@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,6 +20,9 @@ absl::Status RenamePath(const std::string& from, const std::string& to);
 bool PathExists(const std::string& path);
 // st_blocks x 512; 0 for what is not there.
 uint64_t DiskBytesOf(const std::string& path);
+// Where the file system says that the file has data, as half-open ranges of whole blocks; holes and
+// space that is only reserved are none. Empty where it cannot tell.
+absl::StatusOr<std::vector<std::pair<uint64_t, uint64_t>>> DataBlocksOf(const std::string& path);
 // True: it was not there.
 absl::StatusOr<bool> MakeDirectory(const std::string& path);
 // Names in a directory, sorted, without . and ..; none where there is no directory.

@@ -72,6 +72,7 @@ absl::StatusOr<uint64_t> Reaper::Run() {
     const absl::Status removed = RemoveUnnamedLayers();
     COWL_ASSIGN_OR_RETURN(const uint64_t freed_bytes, ReclaimNoted());
     freed_in_all += freed_bytes;
+    cut_short_ = !removed.ok();
     if (removed.ok()) return freed_in_all;
     // What came back may be what a full disk lacked.
     if (!absl::IsResourceExhausted(removed) || freed_bytes == 0) return removed;
@@ -144,8 +145,10 @@ absl::Status Reaper::Do(const Job& job) {
     COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> own, edits.FilesOf(job.layer.id));
     noted.insert(own.begin(), own.end());
     noted.insert(job.layer.id);
-    for (size_t i = 0; i < changed.size(); ++i)
+    for (size_t i = 0; i < changed.size(); ++i) {
       COWL_RETURN_IF_ERROR(edits.UpdateLayer(changed[i], files[i]));
+      if (cut_short_) noted.insert(changed[i].id);
+    }
     COWL_RETURN_IF_ERROR(
         edits.RemoveLayer(job.layer.id));  // refused when somebody builds on it by now
     return NoteFiles(edits, noted);
@@ -224,29 +227,46 @@ absl::StatusOr<uint64_t> Reaper::Reclaim(const Uuid& file) {
   return bytes;
 }
 
-absl::StatusOr<uint64_t> Reaper::PunchFile(LoopSlot& slot, const Uuid& file) {
-  std::vector<LayerRow> users;
-  BlockRanges live;
-  {
-    // While nobody rewrites a map: what is live now is all that ever will be.
-    std::shared_lock lock(files_mutex_);
-    COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
-      COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> ids, queries.LayersUsing(file));
-      for (const Uuid& id : ids) {
-        COWL_ASSIGN_OR_RETURN(LayerRow layer, queries.FindLayer(id));
-        users.push_back(std::move(layer));
-      }
-      return absl::OkStatus();
-    }));
-    if (users.empty()) return 0;  // an overlay's file: its slots are its own business
-    COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, users));
-    for (const auto& map : maps) {
-      const BlockRanges ranges = RangesIn(map->map, file);
-      live.insert(live.end(), ranges.begin(), ranges.end());
-    }
+absl::StatusOr<std::set<Uuid>> Reaper::DueFiles(CatalogQueries& queries) {
+  COWL_ASSIGN_OR_RETURN(std::set<Uuid> files, NotedFiles(queries));
+  COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> unnamed, queries.UnnamedLayers());
+  for (const Uuid& id : unnamed) {
+    files.insert(id);
+    COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> own, queries.FilesOf(id));
+    files.insert(own.begin(), own.end());
+    COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> children, queries.Children(id));
+    for (const LayerRow& child : children) files.insert(child.id);
   }
-  return RunOn(slot.loop(),
-               PunchDead(*slot.storage, DataFileName(file), Normalized(std::move(live))));
+  return files;
+}
+
+absl::StatusOr<std::optional<BlockRanges>> Reaper::LiveBlocks(LoopSlot& slot, const Uuid& file) {
+  std::vector<LayerRow> users;
+  COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> ids, queries.LayersUsing(file));
+    for (const Uuid& id : ids) {
+      COWL_ASSIGN_OR_RETURN(LayerRow layer, queries.FindLayer(id));
+      users.push_back(std::move(layer));
+    }
+    return absl::OkStatus();
+  }));
+  if (users.empty()) return std::nullopt;
+  COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, users));
+  BlockRanges live;
+  for (const auto& map : maps) {
+    const BlockRanges ranges = RangesIn(map->map, file);
+    live.insert(live.end(), ranges.begin(), ranges.end());
+  }
+  return Normalized(std::move(live));
+}
+
+absl::StatusOr<uint64_t> Reaper::PunchFile(LoopSlot& slot, const Uuid& file) {
+  // While nobody rewrites a map: what is live now is all that ever will be.
+  std::shared_lock lock(files_mutex_);
+  COWL_ASSIGN_OR_RETURN(std::optional<BlockRanges> live, LiveBlocks(slot, file));
+  lock.unlock();
+  if (!live) return 0;  // an overlay's file: its slots are its own business
+  return RunOn(slot.loop(), PunchDead(*slot.storage, DataFileName(file), *std::move(live)));
 }
 
 }  // namespace cowl

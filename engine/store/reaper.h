@@ -12,7 +12,9 @@
 //
 // Crash safety: children's maps are durable before the rows change, and merging twice is merging
 // once; files whose blocks must be looked at are noted in the catalog ("reclaim") with the change
-// that made it necessary, until that is done. Threads: Run on one thread at a time. Errors: those
+// that made it necessary, until that is done. A merge that was cut short may have left the file
+// that it changed with blocks that nobody names, such as half a map: after a crash or an error the
+// children's files are noted, too. Threads: Run on one thread at a time. Errors: those
 // of the catalog and the files; what is left is done by the next Run.
 #pragma once
 
@@ -21,6 +23,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <unordered_set>
@@ -92,6 +95,11 @@ class Reaper {
   absl::StatusOr<uint64_t> RemoveUnnamedFiles();
   // Has the next Run punch out of the file what no map names.
   static absl::Status NoteForReclaim(CatalogEdits& edits, const Uuid& file);
+  // The files whose dead blocks Runs to come look for anyway.
+  static absl::StatusOr<std::set<Uuid>> DueFiles(CatalogQueries& queries);
+  // The blocks of the file that the layers' maps name; none where no layer uses the file.
+  // REQUIRES: files_mutex_ is held.
+  absl::StatusOr<std::optional<BlockRanges>> LiveBlocks(LoopSlot& slot, const Uuid& file);
   // The layers that Runs have deleted since this was last asked: open chains may still name them.
   std::vector<Uuid> TakeDeleted() { return std::exchange(deleted_, {}); }
 
@@ -123,6 +131,7 @@ class Reaper {
   HeldLayers& held_;
   std::shared_mutex& files_mutex_;
   std::vector<Uuid> deleted_;
+  bool cut_short_ = true;  // perhaps: by whoever had the store before, or by an error
 };
 
 }  // namespace cowl
