@@ -1,16 +1,18 @@
 // check.cc: is what is on the disk what the catalog says, and, where asked, is every block what its
-// checksum says?
-#include <sys/stat.h>
-
+// checksum says? Devices: check_devices.cc; leaks: check_leaks.cc.
+//
+// A check runs while everything else does. files_mutex_ is held for as long as it takes to read one
+// map or to open one file, never while data is read. What is read then may have been given up
+// meanwhile: a block that looks bad is an error only where a map still names it.
 #include <algorithm>
 #include <map>
-#include <set>
 #include <shared_mutex>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/units.h"
-#include "overlay/overlay.h"
+#include "store/check_run.h"
 #include "store/disk.h"
 #include "store/store_impl.h"
 
@@ -19,337 +21,272 @@ namespace {
 
 constexpr uint64_t kReadBlocks = 256;
 
-// What a check finds out, and how far it is.
-struct Tally {
-  CheckReport report;
-  Progress progress;
-  uint64_t total_bytes = 0;
-  std::set<Uuid> bad_layers;  // cannot be used at all
-
-  void Error(const std::string& path, uint64_t offset_bytes, const std::string& message) {
-    report.errors.push_back({path, offset_bytes, message});
-  }
-  void Leak(const std::string& path, const std::string& message) {
-    report.leaks.push_back({path, 0, message});
-  }
-  // False: the caller wants no more.
-  bool Checked(uint64_t bytes) {
-    report.checked_bytes += bytes;
-    return !progress || progress(report.checked_bytes, std::max(total_bytes, report.checked_bytes));
-  }
+// What the catalog says of a layer.
+struct ExpectedLayer {
+  LayerRow row;
+  std::vector<Uuid> files;
 };
 
-const absl::Status& Stopped() {
-  static const absl::Status status = absl::CancelledError("stopped before it was complete");
-  return status;
+absl::StatusOr<ExpectedLayer> Expect(CatalogQueries& queries, const Uuid& id) {
+  ExpectedLayer expected;
+  COWL_ASSIGN_OR_RETURN(expected.row, queries.FindLayer(id));
+  COWL_ASSIGN_OR_RETURN(expected.files, queries.FilesOf(id));
+  return expected;
 }
 
-// Reads [begin, end) blocks of a data file. Bad blocks are told one by one; not OK: the caller
-// wants to stop.
-Task<absl::Status> ReadRange(DataFile& file, uint64_t begin, uint64_t end, Tally& tally) {
+std::vector<Uuid> Sorted(std::vector<Uuid> ids) {
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+// What one layer file says against its row.
+void Compare(const ExpectedLayer& expected, const LayerMap& map, const std::string& path,
+             CheckRun& run) {
+  if (map.superblock.parent != expected.row.parent)
+    run.Error(path, 0, "names another parent layer than the catalog does");
+  if (Sorted(map.map.files) != Sorted(expected.files))
+    run.Error(path, 0, "names other data files than the catalog does");
+  if (BlockOffsetBytes(map.map.extents.DataBlocks()) != expected.row.stored_bytes)
+    run.Error(path, 0, "stores another number of blocks than the catalog says");
+}
+
+void AddLive(const FileMap& map, std::map<Uuid, BlockRanges>& live) {
+  for (const Extent& extent : map.extents.extents()) {
+    if (!extent.is_data()) continue;
+    live[map.files[extent.source()]].emplace_back(extent.physical(),
+                                                  extent.physical() + extent.length());
+  }
+}
+
+// `ranges` in their order, in pieces of so many blocks.
+std::vector<BlockRanges> PiecesOf(const BlockRanges& ranges, uint64_t piece_blocks) {
+  std::vector<BlockRanges> pieces;
+  uint64_t room = 0;
+  for (auto [begin, end] : ranges) {
+    while (begin < end) {
+      if (room == 0) {
+        pieces.emplace_back();
+        room = piece_blocks;
+      }
+      const uint64_t blocks = std::min(room, end - begin);
+      pieces.back().emplace_back(begin, begin + blocks);
+      begin += blocks;
+      room -= blocks;
+    }
+  }
+  return pieces;
+}
+
+Task<absl::Status> ReadRange(DataFile& file, uint64_t begin, uint64_t end,
+                             std::vector<DamagedBlock>* bad) {
   std::vector<std::byte> bytes;
   for (uint64_t block = begin; block < end;) {
     const uint64_t blocks = std::min(kReadBlocks, end - block);
     bytes.resize(BlockOffsetBytes(blocks));
     const absl::Status status = co_await file.Read(block, bytes);
-    if (!status.ok()) {
-      for (uint64_t one = block; one < block + blocks; ++one) {
-        const absl::Status single = co_await file.Read(one, std::span(bytes).first(kBlockBytes));
-        if (!single.ok()) tally.Error(file.file().path(), BlockOffsetBytes(one), Message(single));
-      }
+    for (uint64_t one = block; !status.ok() && one < block + blocks; ++one) {
+      const absl::Status single = co_await file.Read(one, std::span(bytes).first(kBlockBytes));
+      if (!single.ok()) bad->push_back({one, Message(single)});
     }
-    if (!tally.Checked(bytes.size())) co_return Stopped();
     block += blocks;
   }
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> ReadRanges(Storage& storage, std::string name, std::string path,
-                              BlockRanges ranges, Tally& tally) {
-  absl::StatusOr<std::shared_ptr<DataFile>> file = co_await DataFile::Open(storage, name);
-  if (!file.ok()) {
-    tally.Error(path, 0, Message(file.status()));
-    co_return absl::OkStatus();
-  }
-  for (const auto& [begin, end] : ranges)
-    COWL_CO_RETURN_IF_ERROR(co_await ReadRange(**file, begin, end, tally));
+Task<absl::Status> ReadPiece(std::shared_ptr<DataFile> file, BlockRanges piece,
+                             std::vector<DamagedBlock>* bad) {
+  for (const auto& [begin, end] : piece)
+    COWL_CO_RETURN_IF_ERROR(co_await ReadRange(*file, begin, end, bad));
   co_return absl::OkStatus();
 }
 
-// The blocks of one overlay, a window at a time, so that a device that is written to meanwhile is
-// not held up.
-Task<absl::Status> ReadOverlay(Overlay& overlay, std::string path, uint64_t end_block,
-                               Tally& tally) {
-  constexpr uint64_t kWindowBlocks = 1 << 16;
-  std::vector<std::byte> bytes;
-  for (uint64_t window = 0; window < end_block; window += kWindowBlocks) {
-    const uint64_t ticket = overlay.EnterRead();
-    std::vector<Segment> segments;
-    overlay.VisitRange(window, std::min(end_block, window + kWindowBlocks),
-                       [&](const Segment& segment) {
-                         if (segment.kind == Segment::Kind::kData) segments.push_back(segment);
+// A file is closed on its loop.
+Task<absl::Status> Close(std::shared_ptr<DataFile> file) {
+  file.reset();
+  co_return absl::OkStatus();
+}
+
+// What the caller reads between looks at `run` is at most a piece.
+absl::Status ReadRanges(LoopSlot& slot, const std::shared_ptr<DataFile>& file,
+                        const BlockRanges& ranges, std::vector<DamagedBlock>* bad, CheckRun& run) {
+  for (BlockRanges& piece : PiecesOf(ranges, kCheckPieceBlocks)) {
+    for (const auto& [begin, end] : piece)
+      run.report.checked_bytes += BlockOffsetBytes(end - begin);
+    COWL_RETURN_IF_ERROR(RunOn(slot.loop(), ReadPiece(file, std::move(piece), bad)));
+    COWL_RETURN_IF_ERROR(run.Pause());
+  }
+  return absl::OkStatus();
+}
+
+bool Contains(const BlockRanges& ranges, uint64_t block) {
+  const auto after =
+      std::upper_bound(ranges.begin(), ranges.end(), block,
+                       [](uint64_t value, const std::pair<uint64_t, uint64_t>& range) {
+                         return value < range.second;
                        });
-    bool go_on = true;
-    for (const Segment& segment : segments) {
-      for (uint64_t at = 0; at < segment.length && go_on; at += kReadBlocks) {
-        const uint64_t blocks = std::min(kReadBlocks, segment.length - at);
-        bytes.resize(BlockOffsetBytes(blocks));
-        const absl::Status status = co_await overlay.ReadSlots(segment.physical + at, bytes);
-        if (!status.ok())
-          tally.Error(path, BlockOffsetBytes(segment.physical + at), Message(status));
-        go_on = tally.Checked(bytes.size());
-      }
-    }
-    overlay.LeaveRead(ticket);
-    if (!go_on) co_return Stopped();
-  }
-  co_return absl::OkStatus();
-}
-
-Task<absl::Status> CheckClosedOverlay(LoopSlot& slot, Uuid id, bool journal_is_durable,
-                                      std::string path, bool data, Tally& tally) {
-  auto overlay =
-      co_await Overlay::Open(slot.loop(), *slot.storage, id, OpenMode::kRead, journal_is_durable);
-  if (!overlay.ok()) {
-    tally.Error(path, 0, Message(overlay.status()));
-    co_return absl::OkStatus();
-  }
-  if (data) co_return co_await ReadOverlay(**overlay, path, Extent::kStartLimit, tally);
-  co_return absl::OkStatus();
-}
-
-Task<absl::Status> CheckOpenOverlay(CowDevice& device, std::string path, bool data, Tally& tally) {
-  if (!device.has_overlay()) co_return absl::OkStatus();
-  if (!device.overlay()->failure().ok()) tally.Error(path, 0, Message(device.overlay()->failure()));
-  if (data)
-    co_return co_await ReadOverlay(*device.overlay(), path, BlocksCeil(device.size_bytes()), tally);
-  co_return absl::OkStatus();
-}
-
-void CheckVolume(const std::string& path, const DeviceRow& row, Tally& tally) {
-  struct stat found = {};
-  if (::lstat(path.c_str(), &found) != 0) {
-    tally.Error(path, 0, absl::StrCat("is missing: it holds volume ", row.name));
-  } else if (!S_ISREG(found.st_mode)) {
-    tally.Error(path, 0, absl::StrCat("is no regular file: it should hold volume ", row.name));
-  } else if (static_cast<uint64_t>(found.st_size) < row.size_bytes) {
-    tally.Error(path, static_cast<uint64_t>(found.st_size),
-                absl::StrCat("ends here: volume ", row.name, " has ", row.size_bytes, " bytes"));
-  }
-}
-
-// What one layer file says against its row; gathers which blocks of which files it needs.
-void CheckLayer(const LayerRow& row, std::vector<Uuid> row_files, const LayerMap& map,
-                const std::string& path, std::map<Uuid, BlockRanges>& live, Tally& tally) {
-  if (map.superblock.parent != row.parent)
-    tally.Error(path, 0, "names another parent layer than the catalog does");
-  if (map.superblock.size_bytes != row.size_bytes)
-    tally.Error(path, 0, "says another disk size than the catalog does");
-  std::vector<Uuid> files = map.map.files;
-  std::sort(files.begin(), files.end());
-  std::sort(row_files.begin(), row_files.end());
-  if (files != row_files) tally.Error(path, 0, "names other data files than the catalog does");
-  if (BlockOffsetBytes(map.map.extents.DataBlocks()) != row.stored_bytes) {
-    tally.Error(path, 0, "stores another number of blocks than the catalog says");
-  }
-  for (const Extent& extent : map.map.extents.extents()) {
-    if (!extent.is_data()) continue;
-    live[map.map.files[extent.source()]].emplace_back(extent.physical(),
-                                                      extent.physical() + extent.length());
-  }
+  return after != ranges.end() && after->first <= block;
 }
 
 }  // namespace
-
-// The checks of one run, in their order.
-struct StoreImpl::CheckRun {
-  bool data = false;
-  Tally tally;
-  std::vector<LayerRow> layers;
-  std::vector<std::vector<Uuid>> files;  // of each layer
-  std::vector<DeviceRow> devices;
-  std::map<Uuid, BlockRanges> live;  // by data file
-};
 
 absl::StatusOr<CheckReport> StoreImpl::Check(const std::string& name, bool data, bool repair,
                                              const Progress& progress) {
   if (repair) COWL_RETURN_IF_ERROR(RequireWritable());
   CheckRun run;
   run.data = data;
-  run.tally.progress = progress;
+  run.progress = progress;
   COWL_RETURN_IF_ERROR(CheckCatalog(name, run));
-  COWL_RETURN_IF_ERROR(CheckLayers(run));
+  COWL_RETURN_IF_ERROR(CheckLayers(run.layers, run));
   for (const DeviceRow& device : run.devices) COWL_RETURN_IF_ERROR(CheckDevice(device, run));
+  // What a snapshot took away from a device before it was read is a layer now.
+  COWL_RETURN_IF_ERROR(CheckLayers(run.moved, run));
   if (name.empty()) COWL_RETURN_IF_ERROR(CheckLeaks(run));
   if (repair) COWL_RETURN_IF_ERROR(Repair(run));
-  return std::move(run.tally.report);
+  return std::move(run.report);
 }
 
 absl::Status StoreImpl::CheckCatalog(const std::string& name, CheckRun& run) {
   if (name.empty()) {
     const absl::Status status = catalog_->Check();
-    if (absl::IsDataLoss(status)) run.tally.Error(paths_.Of(kCatalogFile), 0, Message(status));
+    if (absl::IsDataLoss(status)) run.Error(paths_.Of(kCatalogFile), 0, Message(status));
     if (!status.ok() && !absl::IsDataLoss(status)) return status;
   }
   return catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
+    std::vector<LayerRow> layers;
     if (name.empty()) {
-      COWL_ASSIGN_OR_RETURN(run.layers, queries.Layers());
+      COWL_ASSIGN_OR_RETURN(layers, queries.Layers());
       COWL_ASSIGN_OR_RETURN(run.devices, queries.Devices());
     } else {
       COWL_ASSIGN_OR_RETURN(const Named named, ResolveIn(queries, name));
       if (named.device) run.devices = {*named.device};
       COWL_ASSIGN_OR_RETURN(
-          run.layers, queries.Chain(named.device ? named.device->base_layer : named.image->layer));
+          layers, queries.Chain(named.device ? named.device->base_layer : named.image->layer));
     }
-    for (const LayerRow& layer : run.layers) {
-      COWL_ASSIGN_OR_RETURN(std::vector<Uuid> files, queries.FilesOf(layer.id));
-      run.files.push_back(std::move(files));
-      run.tally.total_bytes += run.data ? layer.stored_bytes : 0;
+    for (const LayerRow& layer : layers) {
+      run.layers.push_back(layer.id);
+      run.total_bytes += run.data ? layer.stored_bytes : 0;
     }
     return absl::OkStatus();
   });
 }
 
-absl::Status StoreImpl::CheckLayers(CheckRun& run) {
+absl::Status StoreImpl::CheckLayers(const std::vector<Uuid>& layers, CheckRun& run) {
+  if (layers.empty()) return absl::OkStatus();
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  std::shared_lock lock(files_mutex_);
-  for (size_t i = 0; i < run.layers.size(); ++i) {
-    // Layers may have been merged since the catalog was read.
-    const absl::StatusOr<LayerRow> row =
-        Read<LayerRow>([&](CatalogQueries& q) { return q.FindLayer(run.layers[i].id); });
-    if (absl::IsNotFound(row.status())) continue;
-    COWL_RETURN_IF_ERROR(row.status());
-    COWL_ASSIGN_OR_RETURN(std::vector<Uuid> files, Read<std::vector<Uuid>>([&](CatalogQueries& q) {
-                            return q.FilesOf(row->id);
-                          }));
-    const std::string path = paths_.DataFile(row->id);
-    const auto maps = LoadLayerMaps(*slot, {*row});
-    if (maps.ok()) {
-      CheckLayer(*row, std::move(files), *maps->front(), path, run.live, run.tally);
-    } else {
-      run.tally.Error(path, 0, Message(maps.status()));
-      // Lost for good, and not just out of reach now: --repair drops what builds on these.
-      if (absl::IsDataLoss(maps.status()) || !PathExists(path))
-        run.tally.bad_layers.insert(row->id);
-    }
+  std::map<Uuid, BlockRanges> live;
+  {
+    // None of them is merged into one whose map was read before that.
+    std::vector<HeldLayers::Hold> holds;
+    for (const Uuid& id : layers) holds.push_back(held_.Take(id));
+    for (const Uuid& id : layers) COWL_RETURN_IF_ERROR(CheckLayer(*slot, id, live, run));
   }
-  for (auto& [file, ranges] : run.live) {
+  ReapSoon();  // they may have lost their names meanwhile
+  for (auto& [file, ranges] : live) {
     ranges = Normalized(std::move(ranges));
-    const std::string path = paths_.DataFile(file);
-    if (!PathExists(path)) {
-      run.tally.Error(path, 0, "is missing, and layers refer to data in it");
-    } else if (run.data) {
-      COWL_RETURN_IF_ERROR(RunOn(
-          slot->loop(), ReadRanges(*slot->storage, DataFileName(file), path, ranges, run.tally)));
-    }
+    COWL_RETURN_IF_ERROR(CheckDataFile(*slot, file, ranges, run));
+    BlockRanges& in_all = run.live[file];
+    in_all.insert(in_all.end(), ranges.begin(), ranges.end());
   }
   return absl::OkStatus();
 }
 
-absl::Status StoreImpl::CheckDevice(const DeviceRow& listed, CheckRun& run) {
-  absl::StatusOr<LockedDevice> device = LockDevice(listed.name);
-  if (absl::IsNotFound(device.status())) return absl::OkStatus();  // removed meanwhile
-  COWL_RETURN_IF_ERROR(device.status());
-  const DeviceRow& row = device->row;
-  if (row.kind == DeviceRow::Kind::kVolume) {
-    const std::string path = absl::StrCat(paths_.Of(kVolumesFolder), "/", row.volume_file);
-    CheckVolume(path, row, run.tally);
+// The file of one layer against its row; adds what its map names to `live`.
+absl::Status StoreImpl::CheckLayer(LoopSlot& slot, const Uuid& id,
+                                   std::map<Uuid, BlockRanges>& live, CheckRun& run) {
+  std::shared_lock lock(files_mutex_);
+  const absl::StatusOr<ExpectedLayer> expected =
+      Read<ExpectedLayer>([&](CatalogQueries& queries) { return Expect(queries, id); });
+  if (absl::IsNotFound(expected.status())) return absl::OkStatus();  // deleted meanwhile
+  COWL_RETURN_IF_ERROR(expected.status());
+  const std::string path = paths_.DataFile(id);
+  const auto maps = LoadLayerMaps(slot, {expected->row});
+  if (!maps.ok()) {
+    run.Error(path, 0, Message(maps.status()));
+    run.unread.insert(expected->files.begin(), expected->files.end());
+    // Lost for good, and not just out of reach now: --repair drops what builds on these.
+    if (absl::IsDataLoss(maps.status()) || !PathExists(path)) run.bad_layers.insert(id);
     return absl::OkStatus();
   }
-  const std::string path = paths_.DataFile(row.overlay);
-  if (const std::shared_ptr<Disk> disk = device->entry->disk; disk != nullptr) {
-    // The gate stays shut meanwhile: a snapshot would take the overlay away.
-    return RunOn(disk->slot->loop(), CheckOpenOverlay(*disk->cow, path, run.data, run.tally));
-  }
-  if (!row.overlay_written) return absl::OkStatus();
-  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  if (!row.pending_overlay.IsNil()) return CheckPending(*slot, row, run);
-  return RunOn(slot->loop(),
-               CheckClosedOverlay(*slot, row.overlay, false, path, run.data, run.tally));
+  const LayerMap& map = *maps->front();
+  if (map.superblock.size_bytes != expected->row.size_bytes)
+    run.Error(path, 0, "says another disk size than the catalog does");
+  Compare(*expected, map, path, run);
+  AddLive(map.map, live);
+  live[id];  // also where all of its data was given up
+  return absl::OkStatus();
 }
 
-// A snapshot or commit that was cut short is no error: the next command that writes mends it. What
-// that will go by is checked.
-absl::Status StoreImpl::CheckPending(LoopSlot& slot, const DeviceRow& row, CheckRun& run) {
-  const std::string path = paths_.DataFile(row.overlay);
-  const std::string successor_path = paths_.DataFile(row.pending_overlay);
-  const absl::StatusOr<Succession> way = DecidePending(slot, row);
-  if (!way.ok()) {
-    run.tally.Error(path, 0, Message(way.status()));
+// A file that layers name, and the blocks of it that they name.
+absl::Status StoreImpl::CheckDataFile(LoopSlot& slot, const Uuid& file, const BlockRanges& ranges,
+                                      CheckRun& run) {
+  absl::StatusOr<std::shared_ptr<DataFile>> opened = absl::UnknownError("");
+  {
+    // While nobody writes to its superblock, or removes it.
+    std::shared_lock lock(files_mutex_);
+    COWL_ASSIGN_OR_RETURN(
+        const std::vector<Uuid> users,
+        Read<std::vector<Uuid>>([&](auto& queries) { return queries.LayersUsing(file); }));
+    if (users.empty()) return absl::OkStatus();  // given up meanwhile
+    opened = RunOn(slot.loop(), DataFile::Open(*slot.storage, DataFileName(file)));
+  }
+  if (!opened.ok()) {
+    run.Error(paths_.DataFile(file), 0, Message(opened.status()));
     return absl::OkStatus();
   }
-  if (way->old_is_layer) {
-    COWL_RETURN_IF_ERROR(CheckUnrecordedLayer(slot, row.overlay, run));
-  } else {
-    COWL_RETURN_IF_ERROR(
-        RunOn(slot.loop(), CheckClosedOverlay(slot, row.overlay, way->old_journal_is_durable, path,
-                                              run.data, run.tally)));
-  }
-  if (!way->roll_forward || !row.pending_written) return absl::OkStatus();
-  return RunOn(slot.loop(), CheckClosedOverlay(slot, row.pending_overlay, false, successor_path,
-                                               run.data, run.tally));
+  std::vector<DamagedBlock> bad;
+  absl::Status status;
+  if (run.data) status = ReadRanges(slot, *opened, ranges, &bad, run);
+  status.Update(RunOn(slot.loop(), Close(*std::move(opened))));
+  COWL_RETURN_IF_ERROR(status);
+  if (!bad.empty()) ReportDamage(slot, file, bad, run);
+  return absl::OkStatus();
 }
 
-// An overlay that is a layer by now, which the catalog does not say yet.
+// What no map names by now may have been punched out before it was read.
+void StoreImpl::ReportDamage(LoopSlot& slot, const Uuid& file, const std::vector<DamagedBlock>& bad,
+                             CheckRun& run) {
+  std::shared_lock lock(files_mutex_);
+  const absl::StatusOr<std::optional<BlockRanges>> live = reaper_.LiveBlocks(slot, file);
+  for (const DamagedBlock& block : bad) {
+    const bool given_up = live.ok() && !(*live && Contains(**live, block.block));
+    if (!given_up) run.Error(paths_.DataFile(file), BlockOffsetBytes(block.block), block.message);
+  }
+}
+
+// An overlay that is a layer by now, which the catalog does not say yet. What it names of other
+// files the layers below it name, too.
 absl::Status StoreImpl::CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id, CheckRun& run) {
   const std::string path = paths_.DataFile(id);
   const auto map = RunOn(slot.loop(), LoadLayerMap(*slot.storage, DataFileName(id)));
   if (!map.ok()) {
-    run.tally.Error(path, 0, Message(map.status()));
+    run.Error(path, 0, Message(map.status()));
     return absl::OkStatus();
   }
-  BlockRanges ranges;
-  for (const Extent& extent : (*map)->map.extents.extents()) {
-    if (extent.is_data())
-      ranges.emplace_back(extent.physical(), extent.physical() + extent.length());
-  }
-  if (!run.data) return absl::OkStatus();
-  return RunOn(slot.loop(), ReadRanges(*slot.storage, DataFileName(id), path,
-                                       Normalized(std::move(ranges)), run.tally));
-}
-
-absl::Status StoreImpl::CheckLeaks(CheckRun& run) {
-  worker_.Wait(std::chrono::seconds(2));  // what is being freed is no leak
-  // So that nothing is there that is just about to be named. A snapshot names its file first,
-  // without the lock, and a removal forgets the name first: names from before and after the
-  // listing.
-  std::unique_lock lock(files_mutex_);
-  std::unordered_set<std::string> named;
-  COWL_RETURN_IF_ERROR(AddNamedPaths(named));
-  std::vector<std::string> paths;
-  for (const char* const folder : {kLayersFolder, kVolumesFolder}) {
-    COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(folder)));
-    for (const std::string& name : names)
-      paths.push_back(absl::StrCat(paths_.Of(folder), "/", name));
-  }
-  COWL_RETURN_IF_ERROR(AddNamedPaths(named));
-  for (const std::string& path : paths) {
-    if (!named.contains(path)) run.tally.Leak(path, "belongs to no image and no device");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status StoreImpl::AddNamedPaths(std::unordered_set<std::string>& named) {
-  return catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
-    COWL_ASSIGN_OR_RETURN(const std::unordered_set<Uuid> ids, queries.NamedFiles());
-    for (const Uuid& id : ids) named.insert(paths_.DataFile(id));
-    COWL_ASSIGN_OR_RETURN(const std::vector<std::string> volumes, queries.VolumeFiles());
-    for (const std::string& volume : volumes)
-      named.insert(absl::StrCat(paths_.Of(kVolumesFolder), "/", volume));
+  auto file = RunOn(slot.loop(), DataFile::Open(*slot.storage, DataFileName(id)));
+  if (!file.ok()) {
+    run.Error(path, 0, Message(file.status()));
     return absl::OkStatus();
-  });
+  }
+  std::map<Uuid, BlockRanges> live;
+  AddLive((*map)->map, live);
+  std::vector<DamagedBlock> bad;
+  absl::Status status;
+  if (run.data) status = ReadRanges(slot, *file, Normalized(std::move(live[id])), &bad, run);
+  status.Update(RunOn(slot.loop(), Close(*std::move(file))));
+  for (const DamagedBlock& block : bad)
+    run.Error(path, BlockOffsetBytes(block.block), block.message);
+  return status;
 }
 
 // Frees leaks, and drops the names of what has lost a layer for good.
 absl::Status StoreImpl::Repair(CheckRun& run) {
-  if (!run.tally.report.leaks.empty()) COWL_RETURN_IF_ERROR(CollectGarbage().status());
-  if (run.tally.bad_layers.empty()) return absl::OkStatus();
+  if (!run.report.leaks.empty()) COWL_RETURN_IF_ERROR(CollectGarbage().status());
+  if (run.bad_layers.empty()) return absl::OkStatus();
   COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     const auto is_lost = [&](const Uuid& top) -> absl::StatusOr<bool> {
       COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain, edits.Chain(top));
-      return std::any_of(chain.begin(), chain.end(), [&](const LayerRow& row) {
-        return run.tally.bad_layers.contains(row.id);
-      });
+      return std::any_of(chain.begin(), chain.end(),
+                         [&](const LayerRow& row) { return run.bad_layers.contains(row.id); });
     };
     COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> images, edits.Images());
     for (const ImageRow& image : images) {

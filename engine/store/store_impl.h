@@ -8,7 +8,7 @@
 // - disks.cc: opening and closing disks; own_layers.cc: space below devices
 // - exports.cc: the export table
 // - lists.cc, map_reports.cc, space.cc: reports
-// - check.cc: check and repair
+// - check.cc, check_devices.cc, check_leaks.cc: check and repair
 //
 // Locks, in the order in which they are taken: a device's gate (device_table.h), files_mutex_, the
 // catalog's own. files_mutex_ is held shared by whoever reads layer maps from files, or has made
@@ -18,11 +18,13 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <optional>
 #include <shared_mutex>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "catalog/catalog.h"
@@ -43,6 +45,9 @@
 #include "store/worker.h"
 
 namespace cowl {
+
+struct CheckRun;
+struct DamagedBlock;
 
 // What the catalog alone says of a device.
 DeviceInfo InfoOf(const DeviceRow& row);
@@ -208,15 +213,31 @@ class StoreImpl : public Store {
   absl::Status AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices);
 
   // check.cc
-  struct CheckRun;
   absl::Status CheckCatalog(const std::string& name, CheckRun& run);
-  absl::Status CheckLayers(CheckRun& run);
-  absl::Status CheckDevice(const DeviceRow& row, CheckRun& run);
-  absl::Status CheckPending(LoopSlot& slot, const DeviceRow& row, CheckRun& run);
+  absl::Status CheckLayers(const std::vector<Uuid>& layers, CheckRun& run);
+  absl::Status CheckLayer(LoopSlot& slot, const Uuid& id, std::map<Uuid, BlockRanges>& live,
+                          CheckRun& run);
+  absl::Status CheckDataFile(LoopSlot& slot, const Uuid& file, const BlockRanges& ranges,
+                             CheckRun& run);
+  void ReportDamage(LoopSlot& slot, const Uuid& file, const std::vector<DamagedBlock>& bad,
+                    CheckRun& run);
   absl::Status CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id, CheckRun& run);
-  absl::Status CheckLeaks(CheckRun& run);
-  absl::Status AddNamedPaths(std::unordered_set<std::string>& named);
   absl::Status Repair(CheckRun& run);
+
+  // check_devices.cc
+  struct DeviceCheck;
+  absl::Status CheckDevice(const DeviceRow& listed, CheckRun& run);
+  absl::Status CheckDevicePiece(DeviceCheck& check, CheckRun& run);
+  absl::StatusOr<LockedDevice> LockListed(const DeviceRow& listed);
+  absl::Status CheckClosedPiece(const DeviceRow& row, DeviceCheck& check, CheckRun& run);
+  absl::Status KeepOverlay(const DeviceRow& row, DeviceCheck& check);
+  void DropOverlay(DeviceCheck& check);
+  absl::Status CheckPending(const DeviceRow& row, CheckRun& run);
+
+  // check_leaks.cc
+  absl::Status CheckLeaks(CheckRun& run);
+  absl::Status FindUnnamedFiles(CheckRun& run);
+  absl::Status AddNamedPaths(std::unordered_set<std::string>& named);
 
   // map_reports.cc
   absl::StatusOr<DiskMap> MapOf(const std::string& name);
