@@ -14,9 +14,64 @@
 #include "store/store_impl.h"
 
 namespace cowl {
+namespace {
+
+// What a layer's file needs besides data.
+Task<absl::StatusOr<BlockRanges>> LoadMetadata(Storage& storage, std::string name) {
+  absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kRead);
+  if (!file.ok()) co_return file.status();
+  absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(**file);
+  if (!superblock.ok()) co_return superblock.status();
+  absl::StatusOr<std::vector<uint64_t>> pages = co_await ReadPageTable(**file, *superblock);
+  if (!pages.ok()) co_return pages.status();
+  co_return MetadataRanges(*superblock, *pages);
+}
+
+// What of `ranges` is in none of `others`. Both normalized.
+BlockRanges Without(const BlockRanges& ranges, const BlockRanges& others) {
+  BlockRanges left;
+  auto other = others.begin();
+  for (auto [begin, end] : ranges) {
+    while (other != others.end() && other->second <= begin) ++other;
+    for (auto next = other; next != others.end() && next->first < end; ++next) {
+      if (begin < next->first) left.emplace_back(begin, next->first);
+      begin = std::min(end, next->second);
+    }
+    if (begin < end) left.emplace_back(begin, end);
+  }
+  return left;
+}
+
+uint64_t CountBlocks(const BlockRanges& ranges) {
+  uint64_t blocks = 0;
+  for (const auto& [begin, end] : ranges) blocks += end - begin;
+  return blocks;
+}
+
+// A file system gives back nothing smaller than its own blocks.
+BlockRanges InWholeUnits(const BlockRanges& ranges, uint64_t unit_blocks) {
+  BlockRanges whole;
+  for (const auto& [begin, end] : ranges) {
+    const uint64_t from = (begin + unit_blocks - 1) / unit_blocks * unit_blocks;
+    const uint64_t to = end / unit_blocks * unit_blocks;
+    if (from < to) whole.emplace_back(from, to);
+  }
+  return whole;
+}
+
+}  // namespace
+
 absl::Status StoreImpl::CheckLeaks(CheckRun& run) {
   worker_.Wait(std::chrono::seconds(2));  // what is being freed is no leak
-  return FindUnnamedFiles(run);
+  COWL_RETURN_IF_ERROR(FindUnnamedFiles(run));
+  for (const std::string& path : AbandonedFiles(paths_.root))
+    run.Leak(path, 0, "was left by an import that was killed");
+  COWL_ASSIGN_OR_RETURN(const std::set<Uuid> due, Read<std::set<Uuid>>(Reaper::DueFiles));
+  for (auto& [file, live] : run.live) {
+    if (due.contains(file) || run.unread.contains(file)) continue;
+    COWL_RETURN_IF_ERROR(FindDeadBlocks(file, Normalized(std::move(live)), run));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status StoreImpl::FindUnnamedFiles(CheckRun& run) {
@@ -48,6 +103,32 @@ absl::Status StoreImpl::AddNamedPaths(std::unordered_set<std::string>& named) {
       named.insert(absl::StrCat(paths_.Of(kVolumesFolder), "/", volume));
     return absl::OkStatus();
   });
+}
+
+// `live`: what the maps named when they were read. No block that was in none of them comes to life,
+// so what is dead by them is dead.
+absl::Status StoreImpl::FindDeadBlocks(const Uuid& file, BlockRanges live, CheckRun& run) {
+  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
+  const std::string path = paths_.DataFile(file);
+  std::shared_lock lock(files_mutex_);  // nobody is about to write a new map at its end
+  const absl::StatusOr<BlockRanges> metadata =
+      RunOn(slot->loop(), LoadMetadata(*slot->storage, DataFileName(file)));
+  struct stat info;
+  if (!metadata.ok() || ::stat(path.c_str(), &info) != 0) return absl::OkStatus();  // told already
+  COWL_ASSIGN_OR_RETURN(BlockRanges data, DataBlocksOf(path));
+  lock.unlock();
+  live.insert(live.end(), metadata->begin(), metadata->end());
+  live = Normalized(std::move(live));
+  const uint64_t unit_blocks = std::max<uint64_t>(1, BlocksFloor(info.st_blksize));
+  const BlockRanges dead = InWholeUnits(Without(Normalized(std::move(data)), live), unit_blocks);
+  // Where holes are told as data, the space that the file takes says that nothing is there.
+  const uint64_t disk_blocks = BlocksFloor(static_cast<uint64_t>(info.st_blocks) * 512);
+  const uint64_t spare_blocks = disk_blocks - std::min(disk_blocks, CountBlocks(live));
+  const uint64_t dead_blocks = std::min(CountBlocks(dead), spare_blocks);
+  if (dead_blocks == 0) return absl::OkStatus();
+  run.Leak(path, BlockOffsetBytes(dead.front().first),
+           absl::StrCat("holds ", BlockOffsetBytes(dead_blocks), " bytes that no layer needs"));
+  return absl::OkStatus();
 }
 
 }  // namespace cowl

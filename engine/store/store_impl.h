@@ -238,6 +238,7 @@ class StoreImpl : public Store {
   absl::Status CheckLeaks(CheckRun& run);
   absl::Status FindUnnamedFiles(CheckRun& run);
   absl::Status AddNamedPaths(std::unordered_set<std::string>& named);
+  absl::Status FindDeadBlocks(const Uuid& file, BlockRanges live, CheckRun& run);
 
   // map_reports.cc
   absl::StatusOr<DiskMap> MapOf(const std::string& name);

@@ -272,6 +272,30 @@ read_hex() {
   [ "$status_of_data" -eq 2 ] || [ "$status_of_data" -eq 0 ]
 }
 
+@test "what a killed import left is a leak until gc, what a running one makes is none" {
+  head -c 64K /dev/urandom >store/staging/one.cowl
+  : >store/staging/one.cowl.lock
+  # Locked, as by an import that runs.
+  run -0 flock store/staging/one.cowl.lock "${COWL:-cowl}" check
+  run -3 --separate-stderr cowl check --json
+  [ "$(jq -c '[(.errors | length), .leaks[].path]' <<<"$output")" = "[0,\"$dir/store/staging/one.cowl\"]" ]
+  [ "$(cowl df --json | jq .reclaimable_bytes)" = 65536 ]
+  [ "$(cowl gc --json | jq .freed_bytes)" = 65536 ]
+  succeeds cowl check
+}
+
+@test "blocks of a layer's file that nothing names are a leak until they are given back" {
+  layer=$(cowl inspect base --json | jq -r '.layers[0].path')
+  stop_server_for_damage
+  size=$(stat -c %s "$layer")
+  head -c 64K /dev/urandom >>"$layer"
+  start_server
+  run -3 --separate-stderr cowl check --json --data
+  [ "$(jq -c '[(.errors | length), (.leaks[] | .path, .offset_bytes)]' <<<"$output")" = "[0,\"$layer\",$size]" ]
+  run cowl check --repair
+  succeeds cowl check --data
+}
+
 stop_server_for_damage() { if is_served; then cowl stop; fi; }
 
 @test "a damaged catalog is told on one line" {

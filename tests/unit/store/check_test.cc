@@ -52,11 +52,77 @@ class CheckTest : public StoreTest {
     EXPECT_OK(history);
     return history->front().id;
   }
+  // "top" is "aXcd" on "base", whose name goes: its layer is to be merged into that of "top".
+  void MakeMergeDue() {
+    Import("base", "abcd");
+    ASSERT_OK(store().Create("base", "web", {}));
+    ASSERT_OK(Connect("web").Fill(1, 1, 'X'));
+    ASSERT_OK(store().Commit("web", "top", false));
+    parent_ = *Uuid::Parse(TopOf("base"));
+    child_ = *Uuid::Parse(TopOf("top"));
+    store_.reset();
+    Edit([](CatalogEdits& edits) { return edits.RemoveImage("base", "latest"); });
+  }
+
+  Uuid parent_;
+  Uuid child_;
 };
 
 uint64_t DiskBlocksOf(const std::string& path) {
   struct stat info {};
   return ::stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_blocks) / 8 : 0;
+}
+
+void AppendBlocks(const std::string& path, uint64_t blocks) {
+  std::ofstream(path, std::ios::app | std::ios::binary) << std::string(blocks * kBlockBytes, 'm');
+}
+
+TEST_F(CheckTest, TheNextOpeningGivesBackWhatAMergeThatWasCutShortLeft) {
+  MakeMergeDue();
+  AppendBlocks(PathOf(child_.ToString()), 8);  // half a map, say
+  Open(/*read_only=*/true);
+  ExpectNothingFound(Check());  // the opening to come looks at that file anyway
+  Open();
+  ExpectNothingFound(Check());
+  EXPECT_EQ(Content("top"), "aXcd");
+  const uint64_t disk_blocks = DiskBlocksOf(PathOf(child_.ToString()));
+  ASSERT_OK(store().CollectGarbage());
+  EXPECT_EQ(DiskBlocksOf(PathOf(child_.ToString())), disk_blocks);
+}
+
+TEST_F(CheckTest, DeadBlocksInALayersFileAreALeak) {
+  Import("base", "abcd");
+  const std::string path = PathOf(TopOf("base"));
+  const uint64_t size_bytes = std::filesystem::file_size(path);
+  AppendBlocks(path, 3);
+  const CheckReport report = Check();
+  EXPECT_THAT(report.errors, IsEmpty());
+  ASSERT_THAT(report.leaks, SizeIs(1));
+  EXPECT_EQ(report.leaks[0].path, path);
+  EXPECT_EQ(report.leaks[0].offset_bytes, size_bytes);
+  EXPECT_THAT(report.leaks[0].message, HasSubstr("12288 bytes"));
+  EXPECT_GE(*store().CollectGarbage(), 3 * kBlockBytes);
+  ExpectClean();
+}
+
+TEST_F(CheckTest, AnOverlaysFreeSlotsAreNoLeak) {
+  ASSERT_OK(store().CreateEmpty("web", {.size_bytes = 4 * kMiB}));
+  {
+    Client web = Connect("web");
+    for (int i = 0; i < 8; ++i) ASSERT_OK(web.Fill(0, 256, static_cast<char>('a' + i)));
+    ExpectNothingFound(Check());
+  }
+  ExpectClean();
+}
+
+TEST_F(CheckTest, WhatAKilledImportLeftIsALeakAndRepaired) {
+  const StagedLayer staged = Stage("abcd");
+  const CheckReport report = Check();
+  ASSERT_THAT(report.leaks, SizeIs(1));
+  EXPECT_EQ(report.leaks[0].path, staged.path);
+  ASSERT_OK(store().Check("", false, true, nullptr));
+  EXPECT_FALSE(std::filesystem::exists(staged.path));
+  ExpectClean();
 }
 
 // Runs `work` in the midst of a check, and expects it to end soon: nothing that it needs is held.

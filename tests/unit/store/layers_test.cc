@@ -331,7 +331,7 @@ TEST_F(LayersTest, RegisteringTakesAStagedLayer) {
   EXPECT_EQ(Content("base"), "zz");
   EXPECT_EQ(Content("child"), "aXcd");
   StagedLayer outside = Stage("q");
-  outside.path = "/etc/passwd";
+  std::filesystem::remove(std::exchange(outside.path, "/etc/passwd"));
   EXPECT_THAT(store().Register("evil", outside, false), IsCode(absl::StatusCode::kInvalidArgument));
   ExpectClean();
 }
