@@ -21,22 +21,37 @@ namespace {
 
 constexpr uint64_t kReadBlocks = 256;
 
-// What the catalog says of a layer.
+// What the catalog says of a layer, and of the one below it.
 struct ExpectedLayer {
   LayerRow row;
   std::vector<Uuid> files;
+  std::optional<LayerRow> parent;
 };
 
 absl::StatusOr<ExpectedLayer> Expect(CatalogQueries& queries, const Uuid& id) {
   ExpectedLayer expected;
   COWL_ASSIGN_OR_RETURN(expected.row, queries.FindLayer(id));
   COWL_ASSIGN_OR_RETURN(expected.files, queries.FilesOf(id));
+  if (expected.row.parent.IsNil()) return expected;
+  const absl::StatusOr<LayerRow> parent = queries.FindLayer(expected.row.parent);
+  if (parent.ok()) expected.parent = *parent;
   return expected;
 }
 
 std::vector<Uuid> Sorted(std::vector<Uuid> ids) {
   std::sort(ids.begin(), ids.end());
   return ids;
+}
+
+// The reaper merges a layer into its children's files before the catalog goes without it. Between
+// the two a child is ahead of its row; the next Run does that merge again, and finds it done.
+bool IsMerged(LoopSlot& slot, const ExpectedLayer& expected, const LayerMap& map) {
+  if (!expected.parent || map.superblock.parent != expected.parent->parent) return false;
+  const auto parent_maps = LoadLayerMaps(slot, {*expected.parent});
+  if (!parent_maps.ok()) return false;
+  const FileMap again = MergeParentInto(map, *parent_maps->front());
+  return again.files == map.map.files &&
+         std::ranges::equal(again.extents.extents(), map.map.extents.extents());
 }
 
 // What one layer file says against its row.
@@ -210,7 +225,7 @@ absl::Status StoreImpl::CheckLayer(LoopSlot& slot, const Uuid& id,
   const LayerMap& map = *maps->front();
   if (map.superblock.size_bytes != expected->row.size_bytes)
     run.Error(path, 0, "says another disk size than the catalog does");
-  Compare(*expected, map, path, run);
+  if (!IsMerged(slot, *expected, map)) Compare(*expected, map, path, run);
   AddLive(map.map, live);
   live[id];  // also where all of its data was given up
   return absl::OkStatus();

@@ -68,6 +68,17 @@ class CheckTest : public StoreTest {
   Uuid child_;
 };
 
+// The reaper's merge as far as the child's file, which is where a crash may end it.
+Task<absl::Status> MergeByHand(Storage& storage, Uuid child, Uuid parent, bool all_of_it) {
+  auto map = co_await LoadLayerMap(storage, DataFileName(child));
+  if (!map.ok()) co_return map.status();
+  auto below = co_await LoadLayerMap(storage, DataFileName(parent));
+  if (!below.ok()) co_return below.status();
+  FileMap merged = all_of_it ? MergeParentInto(**map, **below) : (*map)->map;
+  co_return co_await RewriteMap(storage, DataFileName(child), std::move(merged),
+                                (*below)->superblock.parent);
+}
+
 uint64_t DiskBlocksOf(const std::string& path) {
   struct stat info {};
   return ::stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_blocks) / 8 : 0;
@@ -75,6 +86,27 @@ uint64_t DiskBlocksOf(const std::string& path) {
 
 void AppendBlocks(const std::string& path, uint64_t blocks) {
   std::ofstream(path, std::ios::app | std::ios::binary) << std::string(blocks * kBlockBytes, 'm');
+}
+
+TEST_F(CheckTest, AMergeThatACrashEndedHalfWayIsNoError) {
+  MakeMergeDue();
+  OnFiles([&](Loop&, Storage& storage) { return MergeByHand(storage, child_, parent_, true); });
+  Open(/*read_only=*/true);
+  ExpectNothingFound(Check());
+  EXPECT_EQ(Content("top"), "aXcd");
+  Open();
+  EXPECT_EQ(Content("top"), "aXcd");
+  EXPECT_THAT(*store().History("top"), SizeIs(1));
+  ExpectNothingFound(Check());
+}
+
+TEST_F(CheckTest, AChildThatLostItsParentOtherwiseIsAnError) {
+  MakeMergeDue();
+  OnFiles([&](Loop&, Storage& storage) { return MergeByHand(storage, child_, parent_, false); });
+  Open(/*read_only=*/true);
+  const CheckReport report = Check();
+  ASSERT_THAT(report.errors, SizeIs(1));
+  EXPECT_THAT(report.errors[0].message, HasSubstr("another parent layer"));
 }
 
 TEST_F(CheckTest, TheNextOpeningGivesBackWhatAMergeThatWasCutShortLeft) {
@@ -122,6 +154,37 @@ TEST_F(CheckTest, WhatAKilledImportLeftIsALeakAndRepaired) {
   EXPECT_EQ(report.leaks[0].path, staged.path);
   ASSERT_OK(store().Check("", false, true, nullptr));
   EXPECT_FALSE(std::filesystem::exists(staged.path));
+  ExpectClean();
+}
+
+// A seal that folded a long chain into its map, and was killed before the catalog knew.
+Task<absl::Status> SealAndFold(Loop& loop, Storage& storage, Uuid id, Uuid base) {
+  auto overlay = co_await Overlay::Open(loop, storage, id, OpenMode::kReadWrite, false);
+  if (!overlay.ok()) co_return overlay.status();
+  COWL_CO_RETURN_IF_ERROR(co_await (*overlay)->PrepareToAppend());
+  COWL_CO_RETURN_IF_ERROR(co_await (*overlay)->SealToLayer(4 * kBlockBytes, base, "by hand"));
+  co_return co_await MergeByHand(storage, id, base, true);
+}
+
+TEST_F(CheckTest, ASealedOverlayThatNamesOtherFilesIsReadWhereItsDataIs) {
+  Import("base", "abcdefgh");
+  ASSERT_OK(store().Create("base", "web", {}));
+  ASSERT_OK(Connect("web").Fill(1, 1, 'X'));
+  store_.reset();
+  Uuid overlay;
+  Uuid base;
+  Edit([&](CatalogEdits& edits) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(DeviceRow row, edits.FindDevice("web"));
+    overlay = row.overlay;
+    base = row.base_layer;
+    row.pending_overlay = Uuid::Random();
+    return edits.UpdateDevice(row);
+  });
+  OnFiles([&](Loop& loop, Storage& storage) { return SealAndFold(loop, storage, overlay, base); });
+  Open(/*read_only=*/true);
+  ExpectNothingFound(Check());
+  Open();
+  EXPECT_EQ(Content("web"), "aXcdefgh");
   ExpectClean();
 }
 
