@@ -27,6 +27,8 @@ struct DeviceCap {
   // Layers of the chain that nobody else names, left below the device by clones and exports: what
   // it still sees of them counts as stored.
   std::vector<Uuid> own_layers;
+
+  bool operator==(const DeviceCap&) const = default;
 };
 
 struct CowDeviceOptions {
@@ -91,8 +93,11 @@ class CowDevice : public BlockDevice {
   // that has become durable: as long as there is this overlay, nobody reads them any more.
   BlockRanges HiddenIn(const ExtentArray& layer) const;
   Task<absl::StatusOr<BlockRanges>> DurablyHiddenIn(const ExtentArray& layer);
-  // Grows with every change that has ended.
+  // Grows with every change of what the overlay holds.
   uint64_t version() const { return version_; }
+  // What reads under way may still use of former chains and overlays: all of it has expired once
+  // they have ended.
+  std::vector<std::weak_ptr<const void>> FormerMaps() const { return former_; }
   // Called once, on the loop, when the next change ends.
   void WatchNextChange(std::function<void()> watch) { watch_ = std::move(watch); }
 
@@ -152,9 +157,10 @@ class CowDevice : public BlockDevice {
   Task<absl::Status> WriteZeroData(uint64_t offset_bytes, uint64_t length_bytes);
   Task<absl::Status> ZeroRange(uint64_t offset_bytes, uint64_t length_bytes);
   absl::Status ReserveForCap(uint64_t block, uint64_t blocks, uint64_t* reserved);
-  uint64_t SeenOfOwnLayers(uint64_t begin, uint64_t end) const;
+  uint64_t SeenBelow(uint64_t begin, uint64_t end) const;
   void CountBelow();
   void EndChange();
+  void KeepTrackOf(std::weak_ptr<const void> former);
 
   DataFileCache& files_;
   CowDeviceOptions options_;
@@ -163,6 +169,7 @@ class CowDevice : public BlockDevice {
   std::shared_ptr<Overlay> overlay_;
   std::shared_ptr<Overlay> sealed_;
   std::shared_ptr<const ChainMap> chain_;
+  std::vector<std::weak_ptr<const void>> former_;  // chains and overlays that were replaced
   std::vector<std::shared_ptr<DataFile>>
       chain_files_;  // by ChainMap::files; opened at their first read
 
@@ -182,7 +189,7 @@ class CowDevice : public BlockDevice {
 
   // The cap.
   uint64_t cap_reserved_blocks_ = 0;  // by writes in flight
-  uint64_t below_blocks_ = 0;         // SeenOfOwnLayers of the whole device, at below_version_
+  uint64_t below_blocks_ = 0;         // SeenBelow of the whole device, at below_version_
   uint64_t below_version_ = 0;
 };
 

@@ -40,6 +40,8 @@ Task<absl::StatusOr<uint64_t>> CowDevice::SwitchOverlay(std::unique_ptr<Overlay>
     // From here on the old overlay takes no more records.
     sealed_ = overlay_;
     overlay_ = std::move(successor);
+    below_blocks_ += sealed_->stored_blocks();  // no less; counted when the cap asks
+    ++version_;
   }
   paused_ = false;
   const uint64_t pause_us = NowMicroseconds() - paused_at_us;
@@ -66,12 +68,20 @@ void CowDevice::InstallChain(std::shared_ptr<const ChainMap> chain) {
   ReplaceChain(std::move(chain));
   // Also where SealSwitched did not come to its end, and its layer was found to be there.
   if (overlay_ != nullptr) overlay_->SetPredecessor(nullptr);
+  KeepTrackOf(sealed_);
   sealed_ = nullptr;
+  ++version_;  // what is seen below may count no more: as a named image's
 }
 
 void CowDevice::ReplaceChain(std::shared_ptr<const ChainMap> chain) {
+  KeepTrackOf(chain_);
   chain_ = std::move(chain);
   chain_files_.assign(chain_->files.size(), nullptr);
+}
+
+void CowDevice::KeepTrackOf(std::weak_ptr<const void> former) {
+  std::erase_if(former_, [](const std::weak_ptr<const void>& one) { return one.expired(); });
+  former_.push_back(std::move(former));
 }
 
 BlockRanges CowDevice::HiddenIn(const ExtentArray& layer) const {

@@ -85,10 +85,10 @@ absl::Status CowDevice::ReserveForCap(uint64_t block, uint64_t blocks, uint64_t*
   if (blocks_max == 0) return absl::OkStatus();
   uint64_t added = blocks - overlay_->StoredIn(block, block + blocks);
   const auto is_too_much = [&] {
-    return below_blocks_ + stored_blocks() + cap_reserved_blocks_ + added > blocks_max;
+    return below_blocks_ + overlay_->stored_blocks() + cap_reserved_blocks_ + added > blocks_max;
   };
   if (added > 0 && is_too_much()) {
-    added -= SeenOfOwnLayers(block, block + blocks);  // hidden by this write
+    added -= SeenBelow(block, block + blocks);  // hidden by this write
     if (below_version_ != version_ && added > 0 && is_too_much()) CountBelow();
     if (added > 0 && is_too_much()) {
       return OutOfSpace(absl::StrCat(options_.name, ": its cap of ", BlockOffsetBytes(blocks_max),
@@ -106,6 +106,7 @@ Task<absl::Status> CowDevice::WriteBlocks(uint64_t block, std::span<const std::b
   uint64_t reserved = 0;
   COWL_CO_RETURN_IF_ERROR(ReserveForCap(block, blocks, &reserved));
   const absl::Status status = co_await overlay_->Write(block, data);
+  if (status.ok()) ++version_;
   cap_reserved_blocks_ -= reserved;
   co_return status;
 }
@@ -121,6 +122,7 @@ Task<absl::Status> CowDevice::WritePartial(uint64_t offset_bytes, std::span<cons
   if (status.ok()) {
     std::memcpy(whole.data() + offset_bytes % kBlockBytes, from.data(), from.size());
     status = co_await overlay_->Write(block, whole);
+    if (status.ok()) ++version_;
   }
   cap_reserved_blocks_ -= reserved;
   co_return status;
@@ -155,7 +157,9 @@ Task<absl::Status> CowDevice::Discard(uint64_t offset_bytes, uint64_t length_byt
 
 Task<absl::Status> CowDevice::ZeroBlocks(uint64_t begin, uint64_t end) {
   const RangeLock::Guard guard = co_await locks_.Lock(begin, end, /*exclusive=*/false);
-  co_return co_await overlay_->Zero(begin, end - begin);
+  const absl::Status status = co_await overlay_->Zero(begin, end - begin);
+  if (status.ok()) ++version_;
+  co_return status;
 }
 
 Task<absl::Status> CowDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes,
@@ -207,38 +211,39 @@ Task<absl::Status> CowDevice::WriteZeroData(uint64_t offset_bytes, uint64_t leng
 }
 
 void CowDevice::EndChange() {
-  ++version_;
   if (watch_) std::exchange(watch_, nullptr)();
   if (--changes_ == 0) changes_done_.WakeAll();
 }
 
 void CowDevice::SetCap(DeviceCap cap) {
+  if (cap == options_.cap) return;
   options_.cap = std::move(cap);
   CountBelow();
 }
 
-// Data blocks of [begin, end) that are read from layers of the device's own.
-uint64_t CowDevice::SeenOfOwnLayers(uint64_t begin, uint64_t end) const {
+// Data blocks of [begin, end) that the device stores below its overlay: in one that is being
+// sealed, and in layers of its own.
+uint64_t CowDevice::SeenBelow(uint64_t begin, uint64_t end) const {
   const std::vector<Uuid>& own = options_.cap.own_layers;
-  if (own.empty()) return 0;
+  if (own.empty() && sealed_ == nullptr) return 0;
   std::vector<Piece> pieces;
+  LookUp(begin, end, &pieces);
   uint64_t blocks = 0;
-  chain_->extents.VisitRange(begin, end, [&](const Segment& segment) {
-    if (segment.kind != Segment::Kind::kData) return;
-    const Uuid& layer = chain_->layers[chain_->sources[segment.source].layer_index];
-    if (std::find(own.begin(), own.end(), layer) == own.end()) return;
-    pieces.clear();
-    LookUp(segment.start, segment.end(), &pieces);
-    for (const Piece& piece : pieces) {
-      if (piece.level == Piece::Level::kChain) blocks += piece.segment.length;
+  for (const Piece& piece : pieces) {
+    if (piece.segment.kind != Segment::Kind::kData) continue;
+    bool counts = piece.level == Piece::Level::kSealed;
+    if (piece.level == Piece::Level::kChain) {
+      const Uuid& layer = chain_->layers[chain_->sources[piece.segment.source].layer_index];
+      counts = std::find(own.begin(), own.end(), layer) != own.end();
     }
-  });
+    if (counts) blocks += piece.segment.length;
+  }
   return blocks;
 }
 
 void CowDevice::CountBelow() {
   if (options_.cap.blocks_max == 0) return;
-  below_blocks_ = SeenOfOwnLayers(0, BlocksCeil(options_.size_bytes));
+  below_blocks_ = SeenBelow(0, BlocksCeil(options_.size_bytes));
   below_version_ = version_;
 }
 

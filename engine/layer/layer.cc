@@ -79,8 +79,8 @@ Task<absl::Status> WriteMapSections(File& file, uint64_t block, const FileMap& m
 // PunchDead of the file does it.
 Task<void> PunchSection(File& file, const Section section) {
   if (section.blocks == 0) co_return;
-  const absl::Status status = co_await file.PunchHole(BlockOffsetBytes(section.block),
-                                                      BlockOffsetBytes(section.blocks));
+  const absl::Status status =
+      co_await file.PunchHole(BlockOffsetBytes(section.block), BlockOffsetBytes(section.blocks));
   static_cast<void>(status);
 }
 
@@ -213,8 +213,14 @@ Task<absl::Status> RewriteMap(Storage& storage, std::string name, FileMap map, U
   Superblock next = *old;
   next.generation = old->generation + 1;
   next.parent = parent;
-  COWL_CO_RETURN_IF_ERROR(co_await WriteMapSections(**file, BlocksCeil(*size), map, &next));
-  COWL_CO_RETURN_IF_ERROR(co_await (*file)->Sync());
+  absl::Status written = co_await WriteMapSections(**file, BlocksCeil(*size), map, &next);
+  if (written.ok()) written = co_await (*file)->Sync();
+  if (!written.ok()) {
+    // On a full disk each attempt would leave its part of the map behind the end.
+    const absl::Status cut = co_await (*file)->Truncate(*size);
+    static_cast<void>(cut);
+    co_return written;
+  }
   COWL_CO_RETURN_IF_ERROR(co_await WriteSuperblock(**file, next));
   COWL_CO_RETURN_IF_ERROR(co_await (*file)->Sync());  // the new map holds from here on
   co_await PunchSection(**file, old->map);

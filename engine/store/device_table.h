@@ -4,6 +4,8 @@
 // (store_impl.h); an entry lives for as long as somebody has it.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -30,13 +32,22 @@ struct Disk {
   RawDevice* raw = nullptr;             // or a volume
   HeldLayers::Hold hold;                // of an image: keeps its layer
   UniqueFd volume_lock;                 // of a volume: nobody reads its file as it is on the disk
-  bool has_own_layers = false;          // guarded by the gate; see own_layers.cc
+};
+
+// What looks at the layers of a device's own have found; see own_layers.cc.
+struct OwnLayersWatch {
+  uint64_t seen_version = UINT64_MAX;  // at the last look
+  uint64_t hidden_blocks = 0;
+  std::chrono::steady_clock::time_point next_attempt;  // to give back, not before
 };
 
 struct DeviceEntry {
   std::mutex gate;
-  std::string name;            // of the device, guarded by gate
-  std::shared_ptr<Disk> disk;  // guarded by gate; null: closed
+  // Guarded by gate.
+  std::string name;            // of the device
+  std::shared_ptr<Disk> disk;  // null: closed
+  OwnLayersWatch own_layers;
+  std::atomic<bool> check_is_due = false;  // CheckHidden is posted
   UserList users;
 };
 

@@ -120,8 +120,10 @@ Task<std::shared_ptr<const ChainMap>> SettledChainOf(CowDevice& device) {
   co_return device.chain();
 }
 
-Task<absl::Status> ReplaceChainOf(CowDevice& device, std::shared_ptr<const ChainMap> chain) {
+Task<absl::Status> ReplaceChainOf(CowDevice& device, std::shared_ptr<const ChainMap> chain,
+                                  DeviceCap cap) {
   device.ReplaceChain(std::move(chain));
+  device.SetCap(std::move(cap));
   co_return absl::OkStatus();
 }
 
@@ -150,9 +152,8 @@ absl::Status StoreImpl::EnsureOpen(LockedDevice& device) {
                           }));
   }
   COWL_ASSIGN_OR_RETURN(device.entry->disk, OpenDevice(device.row));
-  const absl::Status status = RefreshCap(device);
-  if (!status.ok()) CloseDisk(*device.entry).IgnoreError();
-  return status;
+  CheckHiddenSoon(device.entry);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<const ChainMap>> StoreImpl::LoadChain(LoopSlot& slot,
@@ -163,10 +164,11 @@ absl::StatusOr<std::shared_ptr<const ChainMap>> StoreImpl::LoadChain(LoopSlot& s
   return chains_.Load(slot, chain);
 }
 
-CowDeviceOptions StoreImpl::OptionsFor(const DeviceRow& row, LoopSlot& slot) {
+absl::StatusOr<CowDeviceOptions> StoreImpl::OptionsFor(const DeviceRow& row, LoopSlot& slot) {
   CowDeviceOptions options;
   options.name = absl::StrCat("device ", row.name);
   options.size_bytes = row.size_bytes;
+  COWL_ASSIGN_OR_RETURN(options.cap, CapOf(row));
   const auto maker = std::make_shared<const OverlayMaker>(
       OverlayMaker{&slot,
                    catalog_.get(),
@@ -190,7 +192,7 @@ absl::Status StoreImpl::OpenDeviceOn(LoopSlot& slot, const DeviceRow& row, Disk&
   // Shared until the overlay is open, so that no layer of the chain is merged away meanwhile.
   std::shared_lock lock(files_mutex_);
   COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain, LoadChain(slot, row.base_layer));
-  CowDeviceOptions options = OptionsFor(row, slot);
+  COWL_ASSIGN_OR_RETURN(CowDeviceOptions options, OptionsFor(row, slot));
   return RunOn(slot.loop(), OpenCow(slot, row, std::move(chain), std::move(options), disk));
 }
 
@@ -227,13 +229,14 @@ absl::Status StoreImpl::DestroyDisk(std::shared_ptr<Disk> disk) {
 // REQUIRES: the gate is held, nobody uses it.
 absl::Status StoreImpl::CloseDisk(DeviceEntry& entry) {
   if (entry.disk == nullptr) return absl::OkStatus();
+  entry.own_layers = {};
   return DestroyDisk(std::exchange(entry.disk, nullptr));
 }
 
 // As CloseDisk, when the device stays. REQUIRES: runs where the reaper does.
 void StoreImpl::Settle(LockedDevice& device) {
   DeviceEntry& entry = *device.entry;
-  if (entry.disk != nullptr && entry.disk->has_own_layers && !options_.read_only) {
+  if (entry.disk != nullptr && entry.disk->cow != nullptr && !options_.read_only) {
     const absl::Status status = GiveBackHidden(device);
     if (!status.ok()) Warn(absl::StrCat("device ", entry.name), status);
   }
@@ -274,8 +277,8 @@ absl::Status StoreImpl::RefreshChain(const std::string& name, const std::vector<
   std::shared_lock lock(files_mutex_);
   COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain,
                         LoadChain(*disk.slot, device->row.base_layer));
-  COWL_RETURN_IF_ERROR(RunOn(disk.slot->loop(), ReplaceChainOf(*disk.cow, std::move(chain))));
-  return RefreshCap(*device);
+  COWL_ASSIGN_OR_RETURN(DeviceCap cap, CapOf(device->row));
+  return RunOn(disk.slot->loop(), ReplaceChainOf(*disk.cow, std::move(chain), std::move(cap)));
 }
 
 absl::Status StoreImpl::RequireUnused(LockedDevice& device, bool force) {

@@ -1,12 +1,16 @@
-// own_layers.cc: the layers that clones and exports leave below a device, and that nobody else
-// names. What the device has written over since is of no use to anybody: it neither counts against
-// the cap nor stays on the disk.
+// own_layers.cc: the layers that clones and exports leave below a device, and that are nobody's
+// image. What the device has written over since is of no use to it: it does not count against the
+// cap, and, where nobody else reads the layer, does not stay on the disk.
 //
 // A block of such a layer may go once the overlay hides it durably: an overlay never loses an entry
 // but with itself, and a reset, which drops it, goes back to below the layer. So, while the device
 // works: what the overlay hides is noted and flushed, the layer's map is written without it, the
-// device gets a chain with the new map, and when no read uses the old one any more the blocks are
-// punched. A crash between two of these steps leaves at most blocks that gc punches.
+// device gets a chain with the new map, and when no read uses an old one any more the blocks are
+// punched. The layer's file is noted for the reaper before the first of these steps, so that the
+// next opening goes on where a crash cut them off.
+//
+// The worker looks after each change that ends a quiet time, and again until what is hidden grows
+// no more. Looking and giving back take at most some twentieth of the time.
 #include <shared_mutex>
 #include <thread>
 #include <utility>
@@ -18,23 +22,29 @@
 namespace cowl {
 namespace {
 
-// Space is to be back within two seconds of the discard that freed it.
-constexpr std::chrono::milliseconds kQuiet{500};
-// Under a load that never pauses, the layer's map is rewritten for no less than this.
-constexpr uint64_t kHiddenBlocksMin = BlocksFloor(16 << 20);
-constexpr uint64_t kHiddenShareMin = 8;  // one part in so many
-constexpr std::chrono::seconds kReadPatience{10};
-
+using Clock = std::chrono::steady_clock;
 using ChainPointer = std::shared_ptr<const ChainMap>;
 
-// What the overlay hides of the layer below it.
+// While what is hidden still grows, the layer's map is rewritten for no less than this.
+constexpr uint64_t kHiddenBlocksMin = BlocksFloor(16 << 20);
+constexpr uint64_t kHiddenShareMin = 8;  // one part in so many
+constexpr int kRestFactor = 20;
+constexpr std::chrono::seconds kRestAfterFailure{30};
+constexpr std::chrono::seconds kReadPatience{60};
+
 struct HiddenNow {
   uint64_t version = 0;
   uint64_t layer_blocks = 0;
-  uint64_t hidden_blocks = 0;
-  bool is_sealing = false;
+  BlockRanges hidden;
 };
 
+uint64_t BlocksIn(const BlockRanges& ranges) {
+  uint64_t blocks = 0;
+  for (const auto& [begin, end] : ranges) blocks += end - begin;
+  return blocks;
+}
+
+// The top layer's map, as far as the chain has it.
 ExtentArray TopLayerOf(const ChainMap& chain) {
   ExtentArrayBuilder builder;
   for (const Extent& extent : chain.extents.extents()) {
@@ -44,21 +54,28 @@ ExtentArray TopLayerOf(const ChainMap& chain) {
   return builder.Build();
 }
 
-Task<HiddenNow> LookAtHidden(CowDevice& device) {
+Task<uint64_t> VersionOf(CowDevice& device) { co_return device.version(); }
+
+Task<HiddenNow> HiddenIn(CowDevice& device) {
   HiddenNow now;
   now.version = device.version();
-  now.is_sealing = device.is_sealing();
   const ExtentArray top = TopLayerOf(*device.chain());
   now.layer_blocks = top.DataBlocks();
-  for (const auto& [begin, end] : device.HiddenIn(top)) now.hidden_blocks += end - begin;
+  now.hidden = device.HiddenIn(top);
   co_return now;
 }
 
-// Returns the chain that reads under way may still use.
-Task<std::weak_ptr<const ChainMap>> SwapChain(CowDevice& device, ChainPointer chain) {
-  const std::weak_ptr<const ChainMap> old = device.chain();
+Task<absl::StatusOr<BlockRanges>> DurablyHidden(CowDevice& device) {
+  const ExtentArray top = TopLayerOf(*device.chain());
+  co_return co_await device.DurablyHiddenIn(top);
+}
+
+// Returns what reads under way may still use.
+Task<std::vector<std::weak_ptr<const void>>> SwapChain(CowDevice& device, ChainPointer chain,
+                                                       DeviceCap cap) {
   device.ReplaceChain(std::move(chain));
-  co_return old;
+  device.SetCap(std::move(cap));
+  co_return device.FormerMaps();
 }
 
 Task<absl::Status> SetCapOnLoop(CowDevice& device, DeviceCap cap) {
@@ -74,6 +91,30 @@ Task<absl::Status> WatchOnLoop(CowDevice& device, uint64_t seen_version,
     watch();
   }
   co_return absl::OkStatus();
+}
+
+absl::Status WaitForReads(const std::vector<std::weak_ptr<const void>>& former) {
+  const auto patience_ends = Clock::now() + kReadPatience;
+  for (const std::weak_ptr<const void>& map : former) {
+    while (!map.expired()) {
+      if (Clock::now() > patience_ends)
+        return absl::DeadlineExceededError("a read of the layer below does not end");
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The layer right below the device's overlay, when nobody but the device reads it.
+absl::StatusOr<std::optional<LayerRow>> SoleBase(CatalogQueries& queries, const DeviceRow& row) {
+  if (row.base_layer.IsNil() || row.base_layer == row.image_layer || !row.pending_overlay.IsNil())
+    return std::nullopt;
+  COWL_ASSIGN_OR_RETURN(const LayerUse use, queries.UseOf(row.base_layer));
+  const bool is_sole = use.device_base_count == 1 && use.device_image_count == 0 &&
+                       use.image_count == 0 && use.pin_count == 0 && use.child_count == 0;
+  if (!is_sole) return std::nullopt;
+  COWL_ASSIGN_OR_RETURN(LayerRow layer, queries.FindLayer(row.base_layer));
+  return layer;
 }
 
 }  // namespace
@@ -99,124 +140,148 @@ absl::StatusOr<uint64_t> StoreImpl::StoredBelow(CatalogQueries& queries, const D
   return bytes;
 }
 
-// Tells an open device which layers are its own, after each change of them. REQUIRES: the row is as
-// it is now.
-absl::Status StoreImpl::RefreshCap(LockedDevice& device) {
-  Disk& disk = *device.entry->disk;
-  if (disk.cow == nullptr) return absl::OkStatus();
-  COWL_ASSIGN_OR_RETURN(
-      const std::vector<LayerRow> own,
-      Read<std::vector<LayerRow>>([&](CatalogQueries& q) { return OwnLayers(q, device.row); }));
+absl::StatusOr<DeviceCap> StoreImpl::CapOf(const DeviceRow& row) {
+  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> own,
+                        Read<std::vector<LayerRow>>(
+                            [&](CatalogQueries& queries) { return OwnLayers(queries, row); }));
   DeviceCap cap;
-  cap.blocks_max = BlocksFloor(device.row.cap_bytes);
+  cap.blocks_max = BlocksFloor(row.cap_bytes);
   for (const LayerRow& layer : own) cap.own_layers.push_back(layer.id);
-  disk.has_own_layers = !own.empty();
-  COWL_RETURN_IF_ERROR(RunOn(disk.slot->loop(), SetCapOnLoop(*disk.cow, std::move(cap))));
-  if (disk.has_own_layers && !options_.read_only) CheckHiddenSoon(device.entry, kNoVersion);
-  return absl::OkStatus();
+  return cap;
 }
 
-void StoreImpl::CheckHiddenSoon(const std::weak_ptr<DeviceEntry>& entry, uint64_t seen_version) {
-  worker_.PostAfter(kQuiet, [this, entry, seen_version] {
-    const std::shared_ptr<DeviceEntry> alive = entry.lock();
-    if (alive != nullptr) CheckHidden(alive, seen_version);
+// One check of a device is due at most.
+void StoreImpl::CheckHiddenSoon(const std::shared_ptr<DeviceEntry>& entry,
+                                std::chrono::milliseconds delay) {
+  if (options_.read_only || entry->check_is_due.exchange(true)) return;
+  worker_.PostAfter(delay, [this, weak = std::weak_ptr(entry)] {
+    const std::shared_ptr<DeviceEntry> alive = weak.lock();
+    if (alive == nullptr) return;
+    alive->check_is_due = false;
+    CheckHidden(alive);
   });
 }
 
+// After whatever may have made a device the only reader of a layer, or a layer its own.
 void StoreImpl::CheckHiddenOfAll() {
   for (const std::string& name : devices_.Names()) {
     const std::shared_ptr<DeviceEntry> entry = devices_.Find(name);
-    if (entry != nullptr) CheckHiddenSoon(entry, kNoVersion);
+    if (entry != nullptr) CheckHiddenSoon(entry);
   }
 }
 
-// Runs on the worker: at once when the device has changed nothing for a while, under load only
-// when it pays, and again after the next change. `seen_version`: what the last look found.
-void StoreImpl::CheckHidden(const std::shared_ptr<DeviceEntry>& entry, uint64_t seen_version) {
-  LockedDevice device{entry, std::unique_lock(entry->gate), {}};
-  const std::shared_ptr<Disk> disk = entry->disk;
-  if (disk == nullptr || !disk->has_own_layers) return;
-  const HiddenNow now = RunOn(disk->slot->loop(), LookAtHidden(*disk->cow));
-  const bool is_quiet = now.version == seen_version;
-  const bool is_much = now.hidden_blocks >= kHiddenBlocksMin &&
-                       now.hidden_blocks >= now.layer_blocks / kHiddenShareMin;
-  if (!is_quiet && !is_much) return CheckHiddenSoon(entry, now.version);
-  if (now.hidden_blocks > 0 && !now.is_sealing) {
-    const absl::Status status = GiveBackHidden(device);
-    if (!status.ok()) Warn("device " + entry->name + ": freeing what it has written over", status);
+// Runs on the worker, which waits for no verb here.
+void StoreImpl::CheckHidden(const std::shared_ptr<DeviceEntry>& entry) {
+  LockedDevice device{entry, std::unique_lock(entry->gate, std::try_to_lock), {}};
+  if (!device.gate.owns_lock()) return CheckHiddenSoon(entry);
+  if (entry->disk == nullptr || entry->disk->cow == nullptr) return;
+  const absl::StatusOr<std::chrono::milliseconds> next = LookAtHidden(device);
+  if (!next.ok()) {
+    Warn("device " + entry->name + ": freeing what it has written over", next.status());
+    entry->own_layers.next_attempt = Clock::now() + kRestAfterFailure;
+    CheckHiddenSoon(entry, kRestAfterFailure);
+  } else if (next->count() > 0) {
+    CheckHiddenSoon(entry, *next);
   }
-  const auto watch = [this, weak = std::weak_ptr(entry)] { CheckHiddenSoon(weak, kNoVersion); };
-  RunOn(disk->slot->loop(), WatchOnLoop(*disk->cow, now.version, watch)).IgnoreError();
 }
 
-// The layer right below the device's overlay, when nobody but the device reads it.
-absl::StatusOr<std::optional<LayerRow>> StoreImpl::SoleBase(CatalogQueries& queries,
-                                                            const DeviceRow& row) {
-  if (row.base_layer.IsNil() || row.base_layer == row.image_layer || !row.pending_overlay.IsNil())
-    return std::nullopt;
-  COWL_ASSIGN_OR_RETURN(const LayerUse use, queries.UseOf(row.base_layer));
-  const bool is_sole = use.device_base_count == 1 && use.device_image_count == 0 &&
-                       use.image_count == 0 && use.pin_count == 0 && use.child_count == 0;
-  if (!is_sole) return std::nullopt;
-  COWL_ASSIGN_OR_RETURN(LayerRow layer, queries.FindLayer(row.base_layer));
+// Reads the device's row anew.
+absl::StatusOr<std::optional<LayerRow>> StoreImpl::ReadSoleBase(LockedDevice& device) {
+  std::optional<LayerRow> layer;
+  COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(device.row, queries.FindDevice(device.entry->name));
+    COWL_ASSIGN_OR_RETURN(layer, SoleBase(queries, device.row));
+    return absl::OkStatus();
+  }));
   return layer;
+}
+
+// Returns when to look again; 0: not before something happens.
+absl::StatusOr<std::chrono::milliseconds> StoreImpl::LookAtHidden(LockedDevice& device) {
+  constexpr std::chrono::milliseconds kNotBefore{0};
+  OwnLayersWatch& watch = device.entry->own_layers;
+  const std::shared_ptr<Disk> disk = device.entry->disk;
+  Loop& loop = disk->slot->loop();
+  COWL_ASSIGN_OR_RETURN(const std::optional<LayerRow> layer, ReadSoleBase(device));
+  COWL_ASSIGN_OR_RETURN(DeviceCap cap, CapOf(device.row));
+  COWL_RETURN_IF_ERROR(RunOn(loop, SetCapOnLoop(*disk->cow, std::move(cap))));
+  if (!layer) return kNotBefore;
+  const auto begin = Clock::now();
+  const auto rest = [&] {
+    const auto taken = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin);
+    return std::max<std::chrono::milliseconds>(kQuiet, taken * kRestFactor);
+  };
+  HiddenNow now;
+  now.version = RunOn(loop, VersionOf(*disk->cow));
+  const bool is_same = now.version == watch.seen_version;
+  uint64_t hidden_blocks = watch.hidden_blocks;
+  if (!is_same) {
+    now = RunOn(loop, HiddenIn(*disk->cow));
+    hidden_blocks = BlocksIn(now.hidden);
+  }
+  const bool has_settled = hidden_blocks == watch.hidden_blocks;
+  const bool is_much =
+      hidden_blocks >= kHiddenBlocksMin && hidden_blocks >= now.layer_blocks / kHiddenShareMin;
+  watch.seen_version = now.version;
+  watch.hidden_blocks = hidden_blocks;
+  const bool is_due = hidden_blocks > 0 && (has_settled || is_much);
+  if (is_due && begin >= watch.next_attempt) {
+    COWL_RETURN_IF_ERROR(GiveBackHidden(device));
+    watch.hidden_blocks = 0;
+    hidden_blocks = 0;
+    watch.next_attempt = Clock::now() + rest();
+  }
+  if (hidden_blocks > 0) return rest();
+  const auto check = [this, weak = std::weak_ptr(device.entry)] {
+    if (const std::shared_ptr<DeviceEntry> entry = weak.lock()) CheckHiddenSoon(entry);
+  };
+  COWL_RETURN_IF_ERROR(RunOn(loop, WatchOnLoop(*disk->cow, now.version, check)));
+  return kNotBefore;
 }
 
 // REQUIRES: the device is open; runs where the reaper does.
 absl::Status StoreImpl::GiveBackHidden(LockedDevice& device) {
   Disk& disk = *device.entry->disk;
-  Loop& loop = disk.slot->loop();
-  std::vector<Uuid> files;
-  std::weak_ptr<const ChainMap> old;
-  {
-    std::unique_lock lock(files_mutex_);
-    std::optional<LayerRow> layer;
-    COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
-      COWL_ASSIGN_OR_RETURN(device.row, queries.FindDevice(device.entry->name));
-      COWL_ASSIGN_OR_RETURN(layer, SoleBase(queries, device.row));
-      if (!layer) return absl::OkStatus();
-      COWL_ASSIGN_OR_RETURN(files, queries.FilesOf(layer->id));
-      return absl::OkStatus();
-    }));
-    if (!layer || held_.IsHeld(layer->id)) return absl::OkStatus();
-    files.push_back(layer->id);
-    COWL_ASSIGN_OR_RETURN(const bool changed, DropHidden(disk, *layer));
-    if (!changed) return absl::OkStatus();
-    COWL_ASSIGN_OR_RETURN(ChainPointer chain, LoadChain(*disk.slot, layer->id));
-    old = RunOn(loop, SwapChain(*disk.cow, std::move(chain)));
-  }
-  const auto patience_ends = std::chrono::steady_clock::now() + kReadPatience;
-  while (!old.expired()) {
-    if (std::chrono::steady_clock::now() > patience_ends)
-      return absl::DeadlineExceededError("a read of the layer below takes too long");
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
+  COWL_ASSIGN_OR_RETURN(std::optional<LayerRow> layer, ReadSoleBase(device));
+  if (!layer) return absl::OkStatus();
+  // Before the lock: whose flush hangs holds up nobody else.
+  COWL_ASSIGN_OR_RETURN(const BlockRanges hidden,
+                        RunOn(disk.slot->loop(), DurablyHidden(*disk.cow)));
+  std::unique_lock lock(files_mutex_);
+  COWL_ASSIGN_OR_RETURN(layer, ReadSoleBase(device));
+  if (!layer || hidden.empty() || held_.IsHeld(layer->id)) return absl::OkStatus();
+  COWL_ASSIGN_OR_RETURN(
+      std::vector<Uuid> files,
+      Read<std::vector<Uuid>>([&](CatalogQueries& queries) { return queries.FilesOf(layer->id); }));
+  files.push_back(layer->id);
   COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     for (const Uuid& file : files) COWL_RETURN_IF_ERROR(Reaper::NoteForReclaim(edits, file));
     return absl::OkStatus();
   }));
-  COWL_RETURN_IF_ERROR(reaper_.Run().status());
-  return RefreshCap(device);
+  COWL_RETURN_IF_ERROR(DropHidden(device, *layer, hidden));
+  COWL_ASSIGN_OR_RETURN(ChainPointer chain, LoadChain(*disk.slot, layer->id));
+  COWL_ASSIGN_OR_RETURN(DeviceCap cap, CapOf(device.row));
+  const auto former =
+      RunOn(disk.slot->loop(), SwapChain(*disk.cow, std::move(chain), std::move(cap)));
+  lock.unlock();
+  COWL_RETURN_IF_ERROR(WaitForReads(former));
+  ReapSoon();
+  return absl::OkStatus();
 }
 
-// Writes the layer's map anew, without what the overlay hides; false when that is nothing.
-// REQUIRES: files_mutex_ is held exclusively.
-absl::StatusOr<bool> StoreImpl::DropHidden(Disk& disk, LayerRow layer) {
-  Loop& loop = disk.slot->loop();
-  COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(*disk.slot, {layer}));
-  const FileMap& map = maps[0]->map;
-  COWL_ASSIGN_OR_RETURN(const BlockRanges hidden,
-                        RunOn(loop, disk.cow->DurablyHiddenIn(map.extents)));
-  if (hidden.empty()) return false;
-  FileMap seen = WithoutRanges(map, hidden);
+// Writes the layer's map anew, without what the overlay hides. REQUIRES: files_mutex_ is held
+// exclusively.
+absl::Status StoreImpl::DropHidden(LockedDevice& device, LayerRow layer,
+                                   const BlockRanges& hidden) {
+  LoopSlot& slot = *device.entry->disk->slot;
+  COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, {layer}));
+  FileMap seen = WithoutRanges(maps[0]->map, hidden);
   layer.stored_bytes = BlockOffsetBytes(seen.extents.DataBlocks());
   const std::vector<Uuid> files = seen.files;
-  COWL_RETURN_IF_ERROR(RunOn(loop, RewriteMap(*disk.slot->storage, DataFileName(layer.id),
-                                              std::move(seen), layer.parent)));
+  COWL_RETURN_IF_ERROR(RunOn(slot.loop(), RewriteMap(*slot.storage, DataFileName(layer.id),
+                                                     std::move(seen), layer.parent)));
   chains_.Forget(layer.id);
-  COWL_RETURN_IF_ERROR(
-      catalog_->Write([&](CatalogEdits& edits) { return edits.UpdateLayer(layer, files); }));
-  return true;
+  return catalog_->Write([&](CatalogEdits& edits) { return edits.UpdateLayer(layer, files); });
 }
 
 }  // namespace cowl

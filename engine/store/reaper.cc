@@ -219,6 +219,7 @@ absl::StatusOr<uint64_t> Reaper::Reclaim(const Uuid& file) {
   }));
   if (is_named) {
     COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
+    COWL_RETURN_IF_ERROR(MendRows(*slot, file));
     return PunchFile(*slot, file);
   }
   const std::string path = paths_.DataFile(file);
@@ -240,7 +241,7 @@ absl::StatusOr<std::set<Uuid>> Reaper::DueFiles(CatalogQueries& queries) {
   return files;
 }
 
-absl::StatusOr<std::optional<BlockRanges>> Reaper::LiveBlocks(LoopSlot& slot, const Uuid& file) {
+absl::StatusOr<std::vector<LayerRow>> Reaper::LayersUsing(const Uuid& file) {
   std::vector<LayerRow> users;
   COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> ids, queries.LayersUsing(file));
@@ -250,6 +251,27 @@ absl::StatusOr<std::optional<BlockRanges>> Reaper::LiveBlocks(LoopSlot& slot, co
     }
     return absl::OkStatus();
   }));
+  return users;
+}
+
+// A crash may have come between a map that lost blocks and its row (own_layers.cc).
+absl::Status Reaper::MendRows(LoopSlot& slot, const Uuid& file) {
+  std::unique_lock lock(files_mutex_);
+  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> users, LayersUsing(file));
+  COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, users));
+  for (size_t i = 0; i < users.size(); ++i) {
+    LayerRow row = users[i];
+    row.stored_bytes = BlockOffsetBytes(maps[i]->map.extents.DataBlocks());
+    if (row.stored_bytes == users[i].stored_bytes || maps[i]->superblock.parent != row.parent)
+      continue;
+    COWL_RETURN_IF_ERROR(catalog_.Write(
+        [&](CatalogEdits& edits) { return edits.UpdateLayer(row, maps[i]->map.files); }));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<BlockRanges>> Reaper::LiveBlocks(LoopSlot& slot, const Uuid& file) {
+  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> users, LayersUsing(file));
   if (users.empty()) return std::nullopt;
   COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, users));
   BlockRanges live;

@@ -118,6 +118,8 @@ class Reaper {
 
   absl::StatusOr<uint64_t> ReclaimNoted();
   absl::StatusOr<uint64_t> Reclaim(const Uuid& file);
+  absl::StatusOr<std::vector<LayerRow>> LayersUsing(const Uuid& file);
+  absl::Status MendRows(LoopSlot& slot, const Uuid& file);
   absl::StatusOr<uint64_t> PunchFile(LoopSlot& slot, const Uuid& file);
   absl::StatusOr<uint64_t> RemoveUnnamed(const std::string& folder,
                                          const std::vector<std::string>& names,

@@ -55,8 +55,10 @@ Task<absl::Status> SwitchOnLoop(LoopSlot& slot, CowDevice& device, Overlay::NewO
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> InstallOnLoop(CowDevice& device, std::shared_ptr<const ChainMap> chain) {
+Task<absl::Status> InstallOnLoop(CowDevice& device, std::shared_ptr<const ChainMap> chain,
+                                 DeviceCap cap) {
   device.InstallChain(std::move(chain));
+  device.SetCap(std::move(cap));
   co_return absl::OkStatus();
 }
 
@@ -244,8 +246,8 @@ absl::Status StoreImpl::InstallNewChain(LockedDevice& device) {
   Disk& disk = *device.entry->disk;
   COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain,
                         LoadChain(*disk.slot, device.row.base_layer));
-  COWL_RETURN_IF_ERROR(RunOn(disk.slot->loop(), InstallOnLoop(*disk.cow, std::move(chain))));
-  return RefreshCap(device);
+  COWL_ASSIGN_OR_RETURN(DeviceCap cap, CapOf(device.row));
+  return RunOn(disk.slot->loop(), InstallOnLoop(*disk.cow, std::move(chain), std::move(cap)));
 }
 
 // What the catalog is to say of a layer file on `parent`. A chain that would grow too long ends in

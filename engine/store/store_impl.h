@@ -257,7 +257,7 @@ class StoreImpl : public Store {
   absl::Status RequireUnused(LockedDevice& device, bool force);
   absl::StatusOr<std::shared_ptr<Disk>> OpenDevice(const DeviceRow& row);
   absl::Status OpenDeviceOn(LoopSlot& slot, const DeviceRow& row, Disk& disk);
-  CowDeviceOptions OptionsFor(const DeviceRow& row, LoopSlot& slot);
+  absl::StatusOr<CowDeviceOptions> OptionsFor(const DeviceRow& row, LoopSlot& slot);
   absl::StatusOr<std::shared_ptr<Disk>> OpenImage(const ImageRow& row);
   absl::Status DestroyDisk(std::shared_ptr<Disk> disk);
   absl::StatusOr<std::shared_ptr<const ChainMap>> LoadChain(LoopSlot& slot, const Uuid& top);
@@ -266,19 +266,20 @@ class StoreImpl : public Store {
 
   absl::Status RefreshChain(const std::string& name, const std::vector<Uuid>& deleted);
 
-  // own_layers.cc
+  // own_layers.cc. Space is to be back within two seconds of the discard that freed it.
+  static constexpr std::chrono::milliseconds kQuiet{500};
   static absl::StatusOr<std::vector<LayerRow>> OwnLayers(CatalogQueries& queries,
                                                          const DeviceRow& row);
   static absl::StatusOr<uint64_t> StoredBelow(CatalogQueries& queries, const DeviceRow& row);
-  static absl::StatusOr<std::optional<LayerRow>> SoleBase(CatalogQueries& queries,
-                                                          const DeviceRow& row);
-  absl::Status RefreshCap(LockedDevice& device);
-  static constexpr uint64_t kNoVersion = UINT64_MAX;  // of no device
-  void CheckHiddenSoon(const std::weak_ptr<DeviceEntry>& entry, uint64_t seen_version);
+  absl::StatusOr<DeviceCap> CapOf(const DeviceRow& row);
+  void CheckHiddenSoon(const std::shared_ptr<DeviceEntry>& entry,
+                       std::chrono::milliseconds delay = kQuiet);
   void CheckHiddenOfAll();
-  void CheckHidden(const std::shared_ptr<DeviceEntry>& entry, uint64_t seen_version);
+  void CheckHidden(const std::shared_ptr<DeviceEntry>& entry);
+  absl::StatusOr<std::optional<LayerRow>> ReadSoleBase(LockedDevice& device);
+  absl::StatusOr<std::chrono::milliseconds> LookAtHidden(LockedDevice& device);
   absl::Status GiveBackHidden(LockedDevice& device);
-  absl::StatusOr<bool> DropHidden(Disk& disk, LayerRow layer);
+  absl::Status DropHidden(LockedDevice& device, LayerRow layer, const BlockRanges& hidden);
 
   // The reaper, run by the worker; waits for it for up to two seconds.
   void ReapSoon();

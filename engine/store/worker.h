@@ -1,6 +1,7 @@
 // worker.h: one thread that does the store's housekeeping after the verbs that cause it: closing
-// devices nobody uses any more, freeing what nobody refers to. Threads: Post and Wait from any but
-// its own. Ownership: End, and the destructor, run what was posted and drop what would come later.
+// devices nobody uses any more, freeing what nobody refers to. Threads: Post from any, Wait from
+// any but its own. Ownership: End, and the destructor, run what was posted and drop what would come
+// later.
 #pragma once
 
 #include <chrono>

@@ -153,6 +153,19 @@ TEST_F(CowDeviceTest, TheCapCountsWhatIsSeenOfItsOwnLayers) {
   EXPECT_OK(Fill(13, 6, 3)) << "somebody else's layers do not count";
 }
 
+TEST_F(CowDeviceTest, TheCapCountsOnceWhatIsWrittenOverWhileItIsSealed) {
+  Open(/*cap_blocks=*/6);
+  ASSERT_OK(Fill(0, 5, 1));
+  ASSERT_OK(RunInline(stack_.BeginSnapshot()));
+  EXPECT_OK(Fill(0, 5, 2));
+  EXPECT_OK(Fill(10, 1, 2));
+  EXPECT_EQ(StatusErrno(Fill(11, 1, 2)), ENOSPC);
+  ASSERT_OK(RunInline(stack_.FinishSnapshot()));
+  EXPECT_EQ(StatusErrno(Fill(11, 1, 2)), ENOSPC);
+  EXPECT_OK(RunInline(device().Discard(0, BlockOffsetBytes(1), {})));
+  EXPECT_OK(Fill(11, 1, 2));
+}
+
 // Blocks that only an unflushed overlay hides are still needed after a crash: see the crash tests.
 TEST_F(CowDeviceTest, WhatTheOverlayHidesCanBeTakenOutOfTheLayerBelow) {
   Open();

@@ -1,5 +1,7 @@
 // What clones and exports leave below a device gives its space back once the device has written
 // over it.
+#include <unistd.h>
+
 #include <chrono>
 #include <thread>
 
@@ -20,7 +22,7 @@ class OwnLayersTest : public StoreTest {
 
   // An export, from its begin to its end.
   void ExportWeb() {
-    const auto view = store().Freeze("web");
+    const auto view = store().Freeze("web", ::getpid());
     ASSERT_OK(view);
     ASSERT_OK(store().Release(view->token));
   }
@@ -78,7 +80,7 @@ TEST_F(OwnLayersTest, ClosingTheDeviceGivesBackWhatItHides) {
 TEST_F(OwnLayersTest, WhileAnExportRunsItsStateStays) {
   Client client = Connect("web");
   ASSERT_OK(client.Fill(0, kBlocks, 'a'));
-  const auto view = store().Freeze("web");
+  const auto view = store().Freeze("web", ::getpid());
   ASSERT_OK(view);
   ASSERT_OK(client.Discard(0, kBlocks));
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));
@@ -109,7 +111,7 @@ TEST_F(OwnLayersTest, AResetGoesBackToTheImage) {
   ASSERT_OK(store().Create("base", "api", {}));
   Client client = Connect("api");
   ASSERT_OK(client.Fill(0, 3, 'X'));
-  const auto view = store().Freeze("api");
+  const auto view = store().Freeze("api", ::getpid());
   ASSERT_OK(view);
   ASSERT_OK(store().Release(view->token));
   ASSERT_OK(client.Fill(1, 1, 'Y'));
