@@ -212,9 +212,9 @@ bool Session::HasOwnRoom(uint32_t memory_bytes) const {
          inflight_bytes_ + memory_bytes <= limits_.inflight_bytes_max;
 }
 
-// A client's only request waits for other clients only where it is a large one, and then just for
-// other such: clients that keep the budget full, or stop in the middle of a write, do not keep it
-// from its turn.
+// A client's only request waits for other clients only where it is a large one, and has a second
+// budget: clients that keep the first one full, or stop in the middle of a write, do not keep it
+// from its turn, unless hundreds do so at once.
 bool Session::HasThreadRoom(uint32_t memory_bytes) const {
   const uint64_t taken_bytes = thread_budget_.inflight_bytes;
   const bool is_only_one = inflight_count_ == 0;
