@@ -104,26 +104,28 @@ std::optional<size_t> History::Find(std::span<const std::byte> image, size_t at_
   }
   const History before = *this;
   if (!FindUnanswered(digest, unanswered_)) return std::nullopt;
-  const size_t state = now();
-  History others = before;
-  others.NoteOtherOrders(before.now(), unanswered_);
-  for (const Between& between : others.between_) {
-    if (between.state < state) between_.push_back(between);
+  std::vector<uint64_t> between;
+  before.FindWaysTo(digest, unanswered_, {}, &between);
+  for (const uint64_t one : between) {
+    if (one != digest) between_.push_back({before.now(), one});
   }
-  return state;
+  return now();
 }
 
-// What unanswered requests led to does not say in which order they took effect: a later crash may
-// go back to between any of them.
-void History::NoteOtherOrders(size_t state, const std::vector<Overwrite>& left) {
+// What unanswered requests led to does not say which of them took effect, and in which order: a
+// later crash may go back to anywhere on any way there. `passed`: this way's digests so far.
+void History::FindWaysTo(uint64_t digest, const std::vector<Overwrite>& left,
+                         std::vector<uint64_t> passed, std::vector<uint64_t>* between) const {
   for (size_t i = 0; i < left.size(); ++i) {
     History after = *this;
     after.Write(left[i].offset_bytes, left[i].bytes, answered_at_.back());
-    after.between_ = {{state + 1, after.digests_.back()}};
+    if (after.digests_.back() == digest)
+      between->insert(between->end(), passed.begin(), passed.end());
     std::vector<Overwrite> rest = left;
     rest.erase(rest.begin() + static_cast<ptrdiff_t>(i));
-    after.NoteOtherOrders(state + 1, rest);
-    between_.insert(between_.end(), after.between_.begin(), after.between_.end());
+    std::vector<uint64_t> further = passed;
+    further.push_back(after.digests_.back());
+    after.FindWaysTo(digest, rest, std::move(further), between);
   }
 }
 

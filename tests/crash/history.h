@@ -69,7 +69,8 @@ class History {
   };
 
   bool FindUnanswered(uint64_t digest, std::vector<Overwrite> left);
-  void NoteOtherOrders(size_t state, const std::vector<Overwrite>& left);
+  void FindWaysTo(uint64_t digest, const std::vector<Overwrite>& left, std::vector<uint64_t> passed,
+                  std::vector<uint64_t>* between) const;
   void Note(uint64_t first_block, uint64_t end_block, size_t position);
   static uint64_t BlockDigest(uint64_t block, uint64_t sum);
   uint64_t SumOf(std::span<const std::byte> image, uint64_t block) const;
