@@ -20,9 +20,10 @@ namespace {
 // had.
 constexpr uint64_t kReserveBytes = 16 * kKiB;
 
-// No chunk is smaller than this: the largest record, and a link must fit into it.
+// No chunk is smaller than this: the largest record, and a link must fit into it, and a sector for
+// the copy of the link.
 constexpr uint64_t kChunkBlocksLeast = 4;
-static_assert(JournalRecord::kBytesMax + 2 * JournalRecord::kLinkBytes + 128 <
+static_assert(JournalRecord::kBytesMax + JournalRecord::kLinkBytes + kSectorBytes + 128 <
               kChunkBlocksLeast * kBlockBytes);
 
 }  // namespace
@@ -95,8 +96,8 @@ Task<void> Overlay::Pump() {
 // Writes as many records as the chunk holds; *written of them are in the journal when it returns,
 // also on an error.
 Task<absl::Status> Overlay::WriteBatch(std::span<Pending* const> batch, size_t* written) {
-  const uint64_t chunk_bytes =
-      BlockOffsetBytes(position_.chunk.blocks) - JournalRecord::kLinkBytes;  // the copy of the link
+  // The last sector is for the copy of the link alone: no damage of one sector takes both.
+  const uint64_t chunk_bytes = BlockOffsetBytes(position_.chunk.blocks) - kSectorBytes;
   if (position_.offset_bytes > chunk_bytes / 2 && !spare_chunk_) co_await TakeSpareChunk();
   const uint64_t keep_free = spare_chunk_ ? 0 : kReserveBytes;
   std::vector<std::byte> bytes;
