@@ -233,6 +233,12 @@ absl::Status StoreImpl::CloseDisk(DeviceEntry& entry) {
   return DestroyDisk(std::exchange(entry.disk, nullptr));
 }
 
+// What its last user left is closed by the worker, soon: for who cannot wait for that.
+absl::Status StoreImpl::CloseUnused(const std::string& name) {
+  COWL_ASSIGN_OR_RETURN(LockedDevice device, LockDevice(name));
+  return device.entry->users.empty() ? CloseDisk(*device.entry) : absl::OkStatus();
+}
+
 // As CloseDisk, when the device stays. REQUIRES: runs where the reaper does.
 void StoreImpl::Settle(LockedDevice& device) {
   DeviceEntry& entry = *device.entry;

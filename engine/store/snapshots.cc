@@ -114,7 +114,10 @@ absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name, int reader
     COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) { return pin(edits, layer); }));
     return ViewOf(layer, 0, token);
   }
-  if (named.device->kind == DeviceRow::Kind::kVolume) return ViewOfVolume(*named.device);
+  if (named.device->kind == DeviceRow::Kind::kVolume) {
+    if (!options_.read_only) COWL_RETURN_IF_ERROR(CloseUnused(name));
+    return ViewOfVolume(*named.device);
+  }
   if (options_.read_only) return ViewOfUnwritten(*named.device);
   COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(name, "frozen"));
   COWL_ASSIGN_OR_RETURN(const Sealed sealed,

@@ -251,6 +251,7 @@ class StoreImpl : public Store {
   absl::StatusOr<LockedDevice> LockDevice(const std::string& name);
   absl::Status EnsureOpen(LockedDevice& device);
   absl::Status CloseDisk(DeviceEntry& entry);
+  absl::Status CloseUnused(const std::string& name);
   void Settle(LockedDevice& device);
   void CloseSoon(std::shared_ptr<DeviceEntry> entry);
   void DestroySoon(std::shared_ptr<Disk> disk);
