@@ -130,6 +130,8 @@ absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name, int reader
     empty.size_bytes = device.row.size_bytes;
     return empty;
   }
+  // A merge that began before the pin ends first; later ones leave the chain alone.
+  std::shared_lock lock(files_mutex_);
   return ViewOf(sealed.layer, device.row.size_bytes, token);
 }
 
