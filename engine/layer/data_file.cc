@@ -155,14 +155,26 @@ void SumTable::Replace(std::vector<uint64_t> page_blocks) {
   page_blocks_ = std::move(page_blocks);
 }
 
-Task<absl::StatusOr<std::shared_ptr<DataFile>>> DataFile::Open(Storage& storage, std::string name) {
-  absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kRead);
+Task<absl::StatusOr<DataFileLayout>> OpenLayout(Storage& storage, std::string name, OpenMode mode) {
+  absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, mode);
   if (!file.ok()) co_return file.status();
   absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(**file);
   if (!superblock.ok()) co_return superblock.status();
   absl::StatusOr<std::vector<uint64_t>> pages = co_await ReadPageTable(**file, *superblock);
   if (!pages.ok()) co_return pages.status();
-  co_return std::shared_ptr<DataFile>(new DataFile(*std::move(file), *std::move(pages)));
+  DataFileLayout layout;
+  layout.file = *std::move(file);
+  layout.superblock = *superblock;
+  layout.page_blocks = *std::move(pages);
+  co_return layout;
+}
+
+Task<absl::StatusOr<std::shared_ptr<DataFile>>> DataFile::Open(Storage& storage, std::string name) {
+  absl::StatusOr<DataFileLayout> layout =
+      co_await OpenLayout(storage, std::move(name), OpenMode::kRead);
+  if (!layout.ok()) co_return layout.status();
+  co_return std::shared_ptr<DataFile>(
+      new DataFile(std::move(layout->file), std::move(layout->page_blocks)));
 }
 
 Task<absl::Status> DataFile::Read(uint64_t physical, std::span<std::byte> into) {

@@ -63,6 +63,14 @@ struct FileMap {
 Task<absl::StatusOr<FileMap>> ReadFileMap(File& file, const Superblock& superblock);
 Task<absl::StatusOr<std::vector<uint64_t>>> ReadPageTable(File& file, const Superblock& superblock);
 
+// A data file with what its superblock says of where things are.
+struct DataFileLayout {
+  std::unique_ptr<File> file;
+  Superblock superblock;
+  std::vector<uint64_t> page_blocks;  // of checksums
+};
+Task<absl::StatusOr<DataFileLayout>> OpenLayout(Storage& storage, std::string name, OpenMode mode);
+
 // "PATH: block N (stored at block P) fails its checksum"
 absl::Status BadBlock(const std::string& path, uint64_t physical);
 

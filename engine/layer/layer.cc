@@ -258,19 +258,6 @@ Task<absl::Status> WriteMapOnlyLayer(Storage& storage, NewLayer layer, FileMap m
   co_return co_await (*file)->Sync();
 }
 
-BlockRanges Normalized(BlockRanges ranges) {
-  std::sort(ranges.begin(), ranges.end());
-  BlockRanges joined;
-  for (const auto& [begin, end] : ranges) {
-    if (!joined.empty() && begin <= joined.back().second) {
-      joined.back().second = std::max(joined.back().second, end);
-    } else if (begin < end) {
-      joined.emplace_back(begin, end);
-    }
-  }
-  return joined;
-}
-
 BlockRanges MetadataRanges(const Superblock& superblock, std::span<const uint64_t> page_blocks) {
   BlockRanges ranges = {{0, Superblock::kFirstFreeBlock}};
   for (const Section& section : {superblock.map, superblock.sum_pages, superblock.files}) {
@@ -288,29 +275,26 @@ Task<absl::StatusOr<uint64_t>> PunchDead(Storage& storage, std::string name,
                                          BlockRanges live_data) {
   // What an older superblock names goes only when the newest is durable.
   COWL_CO_RETURN_IF_ERROR(co_await SettleSuperblock(storage, name));
-  absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kReadWrite);
-  if (!file.ok()) co_return file.status();
-  absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(**file);
-  if (!superblock.ok()) co_return superblock.status();
-  absl::StatusOr<std::vector<uint64_t>> pages = co_await ReadPageTable(**file, *superblock);
-  if (!pages.ok()) co_return pages.status();
-  absl::StatusOr<uint64_t> before = (*file)->DiskBytes();
-  absl::StatusOr<uint64_t> size = (*file)->SizeBytes();
+  absl::StatusOr<DataFileLayout> layout = co_await OpenLayout(storage, name, OpenMode::kReadWrite);
+  if (!layout.ok()) co_return layout.status();
+  File* const file = layout->file.get();
+  absl::StatusOr<uint64_t> before = file->DiskBytes();
+  absl::StatusOr<uint64_t> size = file->SizeBytes();
   if (!before.ok()) co_return before.status();
   if (!size.ok()) co_return size.status();
-  BlockRanges live = MetadataRanges(*superblock, *pages);
+  BlockRanges live = MetadataRanges(layout->superblock, layout->page_blocks);
   live.insert(live.end(), live_data.begin(), live_data.end());
   live = Normalized(std::move(live));
   live.emplace_back(BlocksCeil(*size), BlocksCeil(*size));
   uint64_t dead_from = 0;
   for (const auto& [begin, end] : live) {
     if (begin > dead_from) {
-      COWL_CO_RETURN_IF_ERROR(co_await (*file)->PunchHole(BlockOffsetBytes(dead_from),
-                                                          BlockOffsetBytes(begin - dead_from)));
+      COWL_CO_RETURN_IF_ERROR(co_await file->PunchHole(BlockOffsetBytes(dead_from),
+                                                       BlockOffsetBytes(begin - dead_from)));
     }
     dead_from = std::max(dead_from, end);
   }
-  absl::StatusOr<uint64_t> after = (*file)->DiskBytes();
+  absl::StatusOr<uint64_t> after = file->DiskBytes();
   if (!after.ok()) co_return after.status();
   co_return *before > *after ? *before - *after : 0;
 }

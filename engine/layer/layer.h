@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "layer/block_ranges.h"
 #include "layer/data_file.h"
 #include "layer/extent_array.h"
 
@@ -54,11 +55,6 @@ absl::StatusOr<std::shared_ptr<const ChainMap>> MergeChain(
 // and must read the same with the parent below it. Data files that no extent names any more are not
 // listed.
 FileMap MergeParentInto(const LayerMap& child, const LayerMap& parent);
-
-// Half-open ranges of blocks, sorted and disjoint.
-using BlockRanges = std::vector<std::pair<uint64_t, uint64_t>>;
-// Sorts and joins.
-BlockRanges Normalized(BlockRanges ranges);
 
 // Replaces the map of layer file `name` and its parent, as a new version behind the other
 // superblock.

@@ -133,15 +133,6 @@ absl::Status ReadRanges(LoopSlot& slot, const std::shared_ptr<DataFile>& file,
   return absl::OkStatus();
 }
 
-bool Contains(const BlockRanges& ranges, uint64_t block) {
-  const auto after =
-      std::upper_bound(ranges.begin(), ranges.end(), block,
-                       [](uint64_t value, const std::pair<uint64_t, uint64_t>& range) {
-                         return value < range.second;
-                       });
-  return after != ranges.end() && after->first <= block;
-}
-
 }  // namespace
 
 absl::StatusOr<CheckReport> StoreImpl::Check(const std::string& name, bool data, bool repair,

@@ -18,34 +18,10 @@ namespace {
 
 // What a layer's file needs besides data.
 Task<absl::StatusOr<BlockRanges>> LoadMetadata(Storage& storage, std::string name) {
-  absl::StatusOr<std::unique_ptr<File>> file = storage.Open(name, OpenMode::kRead);
-  if (!file.ok()) co_return file.status();
-  absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(**file);
-  if (!superblock.ok()) co_return superblock.status();
-  absl::StatusOr<std::vector<uint64_t>> pages = co_await ReadPageTable(**file, *superblock);
-  if (!pages.ok()) co_return pages.status();
-  co_return MetadataRanges(*superblock, *pages);
-}
-
-// What of `ranges` is in none of `others`. Both normalized.
-BlockRanges Without(const BlockRanges& ranges, const BlockRanges& others) {
-  BlockRanges left;
-  auto other = others.begin();
-  for (auto [begin, end] : ranges) {
-    while (other != others.end() && other->second <= begin) ++other;
-    for (auto next = other; next != others.end() && next->first < end; ++next) {
-      if (begin < next->first) left.emplace_back(begin, next->first);
-      begin = std::min(end, next->second);
-    }
-    if (begin < end) left.emplace_back(begin, end);
-  }
-  return left;
-}
-
-uint64_t CountBlocks(const BlockRanges& ranges) {
-  uint64_t blocks = 0;
-  for (const auto& [begin, end] : ranges) blocks += end - begin;
-  return blocks;
+  absl::StatusOr<DataFileLayout> layout =
+      co_await OpenLayout(storage, std::move(name), OpenMode::kRead);
+  if (!layout.ok()) co_return layout.status();
+  co_return MetadataRanges(layout->superblock, layout->page_blocks);
 }
 
 // A file system gives back nothing smaller than its own blocks.
@@ -123,8 +99,8 @@ absl::Status StoreImpl::FindDeadBlocks(const Uuid& file, BlockRanges live, Check
   const BlockRanges dead = InWholeUnits(Without(Normalized(std::move(data)), live), unit_blocks);
   // Where holes are told as data, the space that the file takes says that nothing is there.
   const uint64_t disk_blocks = BlocksFloor(static_cast<uint64_t>(info.st_blocks) * 512);
-  const uint64_t spare_blocks = disk_blocks - std::min(disk_blocks, CountBlocks(live));
-  const uint64_t dead_blocks = std::min(CountBlocks(dead), spare_blocks);
+  const uint64_t spare_blocks = disk_blocks - std::min(disk_blocks, BlocksIn(live));
+  const uint64_t dead_blocks = std::min(BlocksIn(dead), spare_blocks);
   if (dead_blocks == 0) return absl::OkStatus();
   run.Leak(path, BlockOffsetBytes(dead.front().first),
            absl::StrCat("holds ", BlockOffsetBytes(dead_blocks), " bytes that no layer needs"));

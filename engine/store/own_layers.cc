@@ -38,12 +38,6 @@ struct HiddenNow {
   BlockRanges hidden;
 };
 
-uint64_t BlocksIn(const BlockRanges& ranges) {
-  uint64_t blocks = 0;
-  for (const auto& [begin, end] : ranges) blocks += end - begin;
-  return blocks;
-}
-
 // The top layer's map, as far as the chain has it.
 ExtentArray TopLayerOf(const ChainMap& chain) {
   ExtentArrayBuilder builder;
