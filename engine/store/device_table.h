@@ -47,6 +47,7 @@ struct DeviceEntry {
   std::string name;            // of the device
   std::shared_ptr<Disk> disk;  // null: closed
   OwnLayersWatch own_layers;
+
   std::atomic<bool> check_is_due = false;  // CheckHidden is posted
   UserList users;
 };

@@ -219,7 +219,6 @@ absl::StatusOr<uint64_t> Reaper::Reclaim(const Uuid& file) {
   }));
   if (is_named) {
     COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-    COWL_RETURN_IF_ERROR(MendRows(*slot, file));
     return PunchFile(*slot, file);
   }
   const std::string path = paths_.DataFile(file);
@@ -241,54 +240,57 @@ absl::StatusOr<std::set<Uuid>> Reaper::DueFiles(CatalogQueries& queries) {
   return files;
 }
 
-absl::StatusOr<std::vector<LayerRow>> Reaper::LayersUsing(const Uuid& file) {
-  std::vector<LayerRow> users;
+absl::StatusOr<Reaper::Users> Reaper::UsersOf(LoopSlot& slot, const Uuid& file) {
+  Users users;
   COWL_RETURN_IF_ERROR(catalog_.Read([&](CatalogQueries& queries) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> ids, queries.LayersUsing(file));
     for (const Uuid& id : ids) {
       COWL_ASSIGN_OR_RETURN(LayerRow layer, queries.FindLayer(id));
-      users.push_back(std::move(layer));
+      users.rows.push_back(std::move(layer));
     }
     return absl::OkStatus();
   }));
+  COWL_ASSIGN_OR_RETURN(users.maps, LoadLayerMaps(slot, users.rows));
   return users;
 }
 
-// A crash may have come between a map that lost blocks and its row (own_layers.cc).
-absl::Status Reaper::MendRows(LoopSlot& slot, const Uuid& file) {
-  std::unique_lock lock(files_mutex_);
-  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> users, LayersUsing(file));
-  COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, users));
-  for (size_t i = 0; i < users.size(); ++i) {
-    LayerRow row = users[i];
-    row.stored_bytes = BlockOffsetBytes(maps[i]->map.extents.DataBlocks());
-    if (row.stored_bytes == users[i].stored_bytes || maps[i]->superblock.parent != row.parent)
-      continue;
-    COWL_RETURN_IF_ERROR(catalog_.Write(
-        [&](CatalogEdits& edits) { return edits.UpdateLayer(row, maps[i]->map.files); }));
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::optional<BlockRanges>> Reaper::LiveBlocks(LoopSlot& slot, const Uuid& file) {
-  COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> users, LayersUsing(file));
-  if (users.empty()) return std::nullopt;
-  COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, users));
+BlockRanges Reaper::LiveIn(const Users& users, const Uuid& file) {
   BlockRanges live;
-  for (const auto& map : maps) {
+  for (const auto& map : users.maps) {
     const BlockRanges ranges = RangesIn(map->map, file);
     live.insert(live.end(), ranges.begin(), ranges.end());
   }
   return Normalized(std::move(live));
 }
 
+absl::StatusOr<std::optional<BlockRanges>> Reaper::LiveBlocks(LoopSlot& slot, const Uuid& file) {
+  COWL_ASSIGN_OR_RETURN(const Users users, UsersOf(slot, file));
+  if (users.rows.empty()) return std::nullopt;
+  return LiveIn(users, file);
+}
+
+// A crash may have come between a map that lost blocks and its row (own_layers.cc).
+absl::Status Reaper::MendRows(const Users& users) {
+  for (size_t i = 0; i < users.rows.size(); ++i) {
+    LayerRow row = users.rows[i];
+    row.stored_bytes = BlockOffsetBytes(users.maps[i]->map.extents.DataBlocks());
+    if (row.stored_bytes == users.rows[i].stored_bytes ||
+        users.maps[i]->superblock.parent != row.parent)
+      continue;
+    COWL_RETURN_IF_ERROR(catalog_.Write(
+        [&](CatalogEdits& edits) { return edits.UpdateLayer(row, users.maps[i]->map.files); }));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<uint64_t> Reaper::PunchFile(LoopSlot& slot, const Uuid& file) {
   // While nobody rewrites a map: what is live now is all that ever will be.
   std::shared_lock lock(files_mutex_);
-  COWL_ASSIGN_OR_RETURN(std::optional<BlockRanges> live, LiveBlocks(slot, file));
+  COWL_ASSIGN_OR_RETURN(const Users users, UsersOf(slot, file));
+  if (users.rows.empty()) return 0;  // an overlay's file: its slots are its own business
+  COWL_RETURN_IF_ERROR(MendRows(users));
   lock.unlock();
-  if (!live) return 0;  // an overlay's file: its slots are its own business
-  return RunOn(slot.loop(), PunchDead(*slot.storage, DataFileName(file), *std::move(live)));
+  return RunOn(slot.loop(), PunchDead(*slot.storage, DataFileName(file), LiveIn(users, file)));
 }
 
 }  // namespace cowl

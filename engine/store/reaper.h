@@ -118,8 +118,14 @@ class Reaper {
 
   absl::StatusOr<uint64_t> ReclaimNoted();
   absl::StatusOr<uint64_t> Reclaim(const Uuid& file);
-  absl::StatusOr<std::vector<LayerRow>> LayersUsing(const Uuid& file);
-  absl::Status MendRows(LoopSlot& slot, const Uuid& file);
+  // The layers whose maps name a file, and these maps.
+  struct Users {
+    std::vector<LayerRow> rows;
+    std::vector<std::shared_ptr<const LayerMap>> maps;
+  };
+  absl::StatusOr<Users> UsersOf(LoopSlot& slot, const Uuid& file);
+  static BlockRanges LiveIn(const Users& users, const Uuid& file);
+  absl::Status MendRows(const Users& users);
   absl::StatusOr<uint64_t> PunchFile(LoopSlot& slot, const Uuid& file);
   absl::StatusOr<uint64_t> RemoveUnnamed(const std::string& folder,
                                          const std::vector<std::string>& names,
