@@ -275,6 +275,14 @@ absl::StatusOr<DeviceRow> CatalogQueries::FindDevice(const std::string& name) {
       absl::StrCat("device ", Quoted(name), ": not in this store; `cowl ls` lists those that are"));
 }
 
+absl::StatusOr<std::vector<DeviceRow>> CatalogQueries::DevicesOn(const Uuid& base_layer) {
+  return Collect(std::move(database_
+                               .Prepare("SELECT " DEVICE_COLUMNS
+                                        " FROM device WHERE base_layer = ? ORDER BY name")
+                               .Id(base_layer)),
+                 ReadDevice);
+}
+
 absl::StatusOr<std::vector<DeviceRow>> CatalogQueries::PendingDevices() {
   return Collect(database_.Prepare("SELECT " DEVICE_COLUMNS
                                    " FROM device WHERE pending_overlay IS NOT NULL ORDER BY name"),

@@ -51,6 +51,7 @@ class CatalogQueries {
 
   absl::StatusOr<std::vector<DeviceRow>> Devices();
   absl::StatusOr<DeviceRow> FindDevice(const std::string& name);
+  absl::StatusOr<std::vector<DeviceRow>> DevicesOn(const Uuid& base_layer);
   // Those whose overlay was being sealed when somebody last wrote about them.
   absl::StatusOr<std::vector<DeviceRow>> PendingDevices();
   // May a device of this name be added? AlreadyExists says what has it.

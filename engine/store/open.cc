@@ -152,7 +152,9 @@ absl::Status StoreImpl::ForgetDeadPins() {
       Read<std::vector<PinRow>>([](CatalogQueries& queries) { return queries.Pins(); }));
   std::vector<std::string> dead;
   for (const PinRow& pin : pins) {
-    if (!OwnerLives(pin.owner)) dead.push_back(pin.token);
+    if (OwnerLives(pin.owner)) continue;
+    dead.push_back(pin.token);
+    LostReader(pin.layer);
   }
   if (dead.empty()) return absl::OkStatus();
   return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
@@ -170,6 +172,7 @@ void StoreImpl::ReapSoon() {
     reserve_.Refill();
     // Whoever went may have been the last to read, beside a device, what that has written over.
     CheckHiddenOfAll();
+    SettleOnLostReaders();
     const std::vector<Uuid> deleted = reaper_.TakeDeleted();
     if (deleted.empty()) return;
     for (const std::string& name : devices_.Names()) {

@@ -11,6 +11,7 @@
 //
 // The worker looks after each change that ends a quiet time, and again until what is hidden grows
 // no more. Looking and giving back take at most some twentieth of the time.
+#include <algorithm>
 #include <shared_mutex>
 #include <thread>
 #include <utility>
@@ -113,12 +114,18 @@ absl::StatusOr<std::optional<LayerRow>> SoleBase(CatalogQueries& queries, const 
 
 }  // namespace
 
-// From a device's base down to what a reset goes back to, without what is somebody's image.
+// From a device's base down to what a reset goes back to, without what is somebody's image. None
+// where a chain that had grown too long took that in (DescribeLayer): what is whose cannot be told
+// there, and a cap too wide does less harm than one that refuses what nobody wrote.
 absl::StatusOr<std::vector<LayerRow>> StoreImpl::OwnLayers(CatalogQueries& queries,
                                                            const DeviceRow& row) {
   std::vector<LayerRow> own;
   if (row.base_layer == row.image_layer) return own;
   COWL_ASSIGN_OR_RETURN(std::vector<LayerRow> chain, queries.Chain(row.base_layer));
+  const bool reaches_image = std::any_of(chain.begin(), chain.end(), [&](const LayerRow& layer) {
+    return layer.id == row.image_layer;
+  });
+  if (!row.image_layer.IsNil() && !reaches_image) return own;
   for (LayerRow& layer : chain) {
     if (layer.id == row.image_layer) break;
     COWL_ASSIGN_OR_RETURN(const LayerUse use, queries.UseOf(layer.id));
@@ -221,9 +228,10 @@ absl::StatusOr<std::chrono::milliseconds> StoreImpl::LookAtHidden(LockedDevice& 
   const bool is_due = hidden_blocks > 0 && (has_settled || is_much);
   if (is_due && begin >= watch.next_attempt) {
     COWL_RETURN_IF_ERROR(GiveBackHidden(device));
-    watch.hidden_blocks = 0;
-    hidden_blocks = 0;
+    // Looked at anew: a layer that a check held just now has given back nothing.
+    watch = OwnLayersWatch();
     watch.next_attempt = Clock::now() + rest();
+    return rest();
   }
   if (hidden_blocks > 0) return rest();
   const auto check = [this, weak = std::weak_ptr(device.entry)] {
@@ -261,6 +269,54 @@ absl::Status StoreImpl::GiveBackHidden(LockedDevice& device) {
   COWL_RETURN_IF_ERROR(WaitForReads(former));
   ReapSoon();
   return absl::OkStatus();
+}
+
+// Who reads the layer may be one device alone by now.
+void StoreImpl::LostReader(const Uuid& layer) {
+  std::lock_guard lock(lost_readers_mutex_);
+  if (!layer.IsNil()) lost_readers_.insert(layer);
+}
+
+// A device that is closed is looked at by nobody else before it is opened. Runs where the reaper
+// does.
+void StoreImpl::SettleOnLostReaders() {
+  std::set<Uuid> layers = reaper_.TakeBereaved();
+  {
+    std::lock_guard lock(lost_readers_mutex_);
+    layers.merge(std::exchange(lost_readers_, {}));
+  }
+  for (const Uuid& layer : layers) {
+    const auto devices = Read<std::vector<DeviceRow>>(
+        [&](CatalogQueries& queries) { return queries.DevicesOn(layer); });
+    if (devices.ok() && devices->size() == 1) SettleSoleReader(devices->front().name);
+  }
+}
+
+// After a crash, too, and where a layer lost a reader that is none of the catalog's. Runs where the
+// reaper does.
+void StoreImpl::SettleAll() {
+  const auto devices =
+      Read<std::vector<DeviceRow>>([](CatalogQueries& queries) { return queries.Devices(); });
+  if (!devices.ok()) return;  // the reaper says so
+  for (const DeviceRow& row : *devices) {
+    if (row.kind == DeviceRow::Kind::kOverlay) SettleSoleReader(row.name);
+  }
+}
+
+void StoreImpl::SettleSoleReader(const std::string& name) {
+  const auto give_back = [&]() -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(LockedDevice device, LockDevice(name));
+    COWL_ASSIGN_OR_RETURN(const std::optional<LayerRow> layer, ReadSoleBase(device));
+    if (!layer) return absl::OkStatus();
+    if (device.entry->disk != nullptr) return GiveBackHidden(device);
+    if (!device.row.overlay_written) return absl::OkStatus();
+    COWL_RETURN_IF_ERROR(EnsureOpen(device));
+    Settle(device);
+    return absl::OkStatus();
+  };
+  const absl::Status status = give_back();
+  if (!status.ok() && !absl::IsNotFound(status))
+    Warn(absl::StrCat("device ", name, ": freeing what it has written over"), status);
 }
 
 // Writes the layer's map anew, without what the overlay hides. REQUIRES: files_mutex_ is held

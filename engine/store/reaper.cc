@@ -155,6 +155,7 @@ absl::Status Reaper::Do(const Job& job) {
   });
   chains_.Forget(job.layer.id);
   if (status.ok() && !job.children.empty()) deleted_.push_back(job.layer.id);
+  if (status.ok() && job.children.empty()) bereaved_.insert(job.layer.parent);
   return status;
 }
 
@@ -225,6 +226,11 @@ absl::StatusOr<uint64_t> Reaper::Reclaim(const Uuid& file) {
   const uint64_t bytes = DiskBytesOf(path);
   COWL_RETURN_IF_ERROR(RemovePath(path));
   return bytes;
+}
+
+absl::StatusOr<bool> Reaper::IsNoted(CatalogQueries& queries, const Uuid& file) {
+  COWL_ASSIGN_OR_RETURN(const std::set<Uuid> noted, NotedFiles(queries));
+  return noted.contains(file);
 }
 
 absl::StatusOr<std::set<Uuid>> Reaper::DueFiles(CatalogQueries& queries) {

@@ -95,6 +95,8 @@ class Reaper {
   absl::StatusOr<uint64_t> RemoveUnnamedFiles();
   // Has the next Run punch out of the file what no map names.
   static absl::Status NoteForReclaim(CatalogEdits& edits, const Uuid& file);
+  // May the layer have lost blocks to own_layers.cc that its row still counts?
+  static absl::StatusOr<bool> IsNoted(CatalogQueries& queries, const Uuid& file);
   // The files whose dead blocks Runs to come look for anyway.
   static absl::StatusOr<std::set<Uuid>> DueFiles(CatalogQueries& queries);
   // The blocks of the file that the layers' maps name; none where no layer uses the file.
@@ -102,6 +104,8 @@ class Reaper {
   absl::StatusOr<std::optional<BlockRanges>> LiveBlocks(LoopSlot& slot, const Uuid& file);
   // The layers that Runs have deleted since this was last asked: open chains may still name them.
   std::vector<Uuid> TakeDeleted() { return std::exchange(deleted_, {}); }
+  // The layers that lost a child by Runs since this was last asked.
+  std::set<Uuid> TakeBereaved() { return std::exchange(bereaved_, {}); }
 
  private:
   // What there is to do about one layer.
@@ -139,6 +143,7 @@ class Reaper {
   HeldLayers& held_;
   std::shared_mutex& files_mutex_;
   std::vector<Uuid> deleted_;
+  std::set<Uuid> bereaved_;
   bool cut_short_ = true;  // perhaps: by whoever had the store before, or by an error
 };
 

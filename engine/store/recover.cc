@@ -49,7 +49,8 @@ absl::Status StoreImpl::RecoverPending(const DeviceRow& row) {
     return DataLoss(absl::StrCat(paths_.DataFile(row.pending_overlay), ": the overlay of device ",
                                  row.name, " is missing"));
   }
-  COWL_ASSIGN_OR_RETURN(const NewLayerRow layer, DescribeLayer(*slot, row.overlay, row.base_layer));
+  COWL_ASSIGN_OR_RETURN(const NewLayerRow layer,
+                        DescribeLayer(*slot, row.overlay, row.base_layer, row.image_layer));
   // What the seal gave up may not have been punched out before the crash.
   const Registration note = [](CatalogEdits& edits, const DeviceRow&, const Uuid& id) {
     return Reaper::NoteForReclaim(edits, id);

@@ -7,6 +7,7 @@
 //
 // The row of the device names both overlays from before the first step to the transaction that
 // records the layer, so that recovery (recover.cc) can go forward or back from any moment.
+#include <algorithm>
 #include <shared_mutex>
 #include <utility>
 
@@ -60,6 +61,15 @@ Task<absl::Status> InstallOnLoop(CowDevice& device, std::shared_ptr<const ChainM
   device.InstallChain(std::move(chain));
   device.SetCap(std::move(cap));
   co_return absl::OkStatus();
+}
+
+// The map of `top` with those of the layers below it.
+absl::StatusOr<FileMap> TakeIn(LoopSlot& slot, const LayerMap& top,
+                               const std::vector<LayerRow>& below) {
+  COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, below));
+  FileMap whole = top.map;
+  for (const auto& map : maps) whole = MergeParentInto(LayerMap{{}, std::move(whole)}, *map);
+  return whole;
 }
 
 Task<absl::StatusOr<bool>> IsSealing(CowDevice& device) { co_return device.is_sealing(); }
@@ -137,7 +147,8 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealUnwritten(LockedDevice& device,
 // Records the layer that adds nothing, and puts the device on top of it.
 absl::Status StoreImpl::RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer,
                                         const Registration& registration) {
-  COWL_ASSIGN_OR_RETURN(const NewLayerRow described, DescribeLayer(slot, layer, row.base_layer));
+  COWL_ASSIGN_OR_RETURN(const NewLayerRow described,
+                        DescribeLayer(slot, layer, row.base_layer, row.image_layer));
   return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     COWL_RETURN_IF_ERROR(edits.AddLayer(described.row, described.files));
     COWL_ASSIGN_OR_RETURN(DeviceRow now, edits.FindDevice(row.name));
@@ -167,8 +178,9 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealClosed(LockedDevice& device,
     if (!recovered.ok()) Warn(absl::StrCat("recovering device ", device.row.name), recovered);
     return status;
   }
-  COWL_ASSIGN_OR_RETURN(const NewLayerRow layer,
-                        DescribeLayer(*slot, device.row.overlay, device.row.base_layer));
+  COWL_ASSIGN_OR_RETURN(
+      const NewLayerRow layer,
+      DescribeLayer(*slot, device.row.overlay, device.row.base_layer, device.row.image_layer));
   COWL_RETURN_IF_ERROR(RecordSealed(device.row, layer, registration));
   return Sealed{layer.row.id, 0};
 }
@@ -217,7 +229,7 @@ absl::Status StoreImpl::FinishSwitched(LockedDevice& device, const std::string& 
   if (!row.pending_overlay.IsNil()) {
     COWL_RETURN_IF_ERROR(MakeLayerOfSwitched(disk, row, created_by));
     COWL_ASSIGN_OR_RETURN(const NewLayerRow layer,
-                          DescribeLayer(*disk.slot, row.overlay, row.base_layer));
+                          DescribeLayer(*disk.slot, row.overlay, row.base_layer, row.image_layer));
     const absl::Status recorded = RecordSealed(row, layer, registration);
     // Even where the name was taken the layer is there now, and the device goes on above it.
     COWL_ASSIGN_OR_RETURN(
@@ -251,11 +263,13 @@ absl::Status StoreImpl::InstallNewChain(LockedDevice& device) {
 }
 
 // What the catalog is to say of a layer file on `parent`. A chain that would grow too long ends in
-// this layer: its map then is the whole chain's.
+// this layer: it takes in what lies below it, down to the layer `keep_from` where that has room for
+// one on top.
 absl::StatusOr<StoreImpl::NewLayerRow> StoreImpl::DescribeLayer(LoopSlot& slot, const Uuid& layer,
-                                                                const Uuid& parent) {
+                                                                const Uuid& parent,
+                                                                const Uuid& keep_from) {
   COWL_ASSIGN_OR_RETURN(
-      const std::vector<LayerRow> chain,
+      std::vector<LayerRow> chain,
       Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(parent); }));
   NewLayerRow described;
   described.row.id = layer;
@@ -270,13 +284,15 @@ absl::StatusOr<StoreImpl::NewLayerRow> StoreImpl::DescribeLayer(LoopSlot& slot, 
                    superblock.created_by};
   described.files = map.map.files;
   if (chain.size() < kChainLayersMax) return described;
-  COWL_ASSIGN_OR_RETURN(const std::shared_ptr<const ChainMap> below, chains_.Load(slot, chain));
-  FileMap whole = MergeParentInto(map, LayerMap{{}, MapOfChain(*below, layer)});
-  described.row.parent = {};
+  const auto kept = std::find_if(chain.begin() + 1, chain.end(),
+                                 [&](const LayerRow& row) { return row.id == keep_from; });
+  described.row.parent = kept == chain.end() ? Uuid{} : kept->id;
+  chain.erase(kept, chain.end());
+  COWL_ASSIGN_OR_RETURN(FileMap whole, TakeIn(slot, map, chain));
   described.row.stored_bytes = BlockOffsetBytes(whole.extents.DataBlocks());
   described.files = whole.files;
-  COWL_RETURN_IF_ERROR(
-      RunOn(slot.loop(), RewriteMap(*slot.storage, DataFileName(layer), std::move(whole), Uuid{})));
+  COWL_RETURN_IF_ERROR(RunOn(slot.loop(), RewriteMap(*slot.storage, DataFileName(layer),
+                                                     std::move(whole), described.row.parent)));
   return described;
 }
 

@@ -172,8 +172,13 @@ absl::StatusOr<FrozenView> StoreImpl::ViewOf(const Uuid& top, uint64_t size_byte
 absl::Status StoreImpl::Release(const std::string& token) {
   if (token.empty()) return absl::OkStatus();
   COWL_RETURN_IF_ERROR(RequireWritable());
-  COWL_RETURN_IF_ERROR(
-      catalog_->Write([&](CatalogEdits& edits) { return edits.RemovePin(token); }));
+  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(const std::vector<PinRow> pins, edits.Pins());
+    for (const PinRow& pin : pins) {
+      if (pin.token == token) LostReader(pin.layer);
+    }
+    return edits.RemovePin(token);
+  }));
   ReapAndWait();
   return absl::OkStatus();
 }

@@ -192,7 +192,8 @@ class StoreImpl : public Store {
                               const Registration& registration);
   absl::Status MakeLayerOfSwitched(Disk& disk, const DeviceRow& row, const std::string& created_by);
   absl::Status InstallNewChain(LockedDevice& device);
-  absl::StatusOr<NewLayerRow> DescribeLayer(LoopSlot& slot, const Uuid& layer, const Uuid& parent);
+  absl::StatusOr<NewLayerRow> DescribeLayer(LoopSlot& slot, const Uuid& layer, const Uuid& parent,
+                                            const Uuid& keep_from);
   absl::Status RecordSealed(const DeviceRow& device, const NewLayerRow& layer,
                             const Registration& registration);
   absl::Status DropPending(const DeviceRow& device);
@@ -280,6 +281,10 @@ class StoreImpl : public Store {
   absl::StatusOr<std::optional<LayerRow>> ReadSoleBase(LockedDevice& device);
   absl::StatusOr<std::chrono::milliseconds> LookAtHidden(LockedDevice& device);
   absl::Status GiveBackHidden(LockedDevice& device);
+  void LostReader(const Uuid& layer);
+  void SettleOnLostReaders();
+  void SettleAll();
+  void SettleSoleReader(const std::string& name);
   absl::Status DropHidden(LockedDevice& device, LayerRow layer, const BlockRanges& hidden);
 
   // The reaper, run by the worker; waits for it for up to two seconds.
@@ -294,6 +299,8 @@ class StoreImpl : public Store {
   LoopPool loops_;
   ChainCache chains_;
   HeldLayers held_;
+  std::mutex lost_readers_mutex_;
+  std::set<Uuid> lost_readers_;  // guarded by lost_readers_mutex_
   std::shared_mutex files_mutex_;
   Reaper reaper_;
   DeviceTable devices_;

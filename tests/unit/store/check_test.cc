@@ -33,19 +33,6 @@ class CheckTest : public StoreTest {
     for (const Finding& finding : report.leaks)
       ADD_FAILURE() << "leak: " << finding.path << ": " << finding.message;
   }
-  // The catalog of a store that is closed.
-  void Edit(const std::function<absl::Status(CatalogEdits&)>& work) {
-    auto catalog = Catalog::Open(directory_ + "/catalog.db", CatalogMode::kReadWrite);
-    ASSERT_OK(catalog);
-    ASSERT_OK((*catalog)->Write(work));
-  }
-  template <typename Work>
-  void OnFiles(Work work) {
-    auto thread = LoopThread::Start(IoBackend::kSync);
-    ASSERT_OK(thread);
-    auto storage = (*thread)->loop().OpenStorage(directory_);
-    EXPECT_OK(RunOn((*thread)->loop(), work((*thread)->loop(), *storage)));
-  }
   std::string PathOf(const std::string& id) const { return directory_ + "/layers/" + id + ".cowl"; }
   std::string TopOf(const std::string& image) {
     const auto history = store().History(image);
@@ -61,7 +48,7 @@ class CheckTest : public StoreTest {
     parent_ = *Uuid::Parse(TopOf("base"));
     child_ = *Uuid::Parse(TopOf("top"));
     store_.reset();
-    Edit([](CatalogEdits& edits) { return edits.RemoveImage("base", "latest"); });
+    EditCatalog([](CatalogEdits& edits) { return edits.RemoveImage("base", "latest"); });
   }
 
   Uuid parent_;
@@ -173,7 +160,7 @@ TEST_F(CheckTest, ASealedOverlayThatNamesOtherFilesIsReadWhereItsDataIs) {
   store_.reset();
   Uuid overlay;
   Uuid base;
-  Edit([&](CatalogEdits& edits) -> absl::Status {
+  EditCatalog([&](CatalogEdits& edits) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(DeviceRow row, edits.FindDevice("web"));
     overlay = row.overlay;
     base = row.base_layer;

@@ -152,6 +152,27 @@ TEST_F(LayersTest, ThreeHundredSnapshotsInARowWork) {
   ExpectClean();
 }
 
+// Where the chain grows too long, what devices wrote is taken in, and the image stays below.
+TEST_F(LayersTest, ThreeHundredClonesOfClonesStillStandOnTheirImage) {
+  constexpr int kClones = 300;
+  Import("base", std::string(400, 'z'));
+  ASSERT_OK(store().Create("base", "d0", {}));
+  for (int i = 0; i < kClones; ++i) {
+    const std::string name = "d" + std::to_string(i);
+    ASSERT_OK(Connect(name).Fill(i, 1, static_cast<char>('a' + i % 25)));
+    ASSERT_OK(store().Clone(name, "d" + std::to_string(i + 1))) << i;
+  }
+  const std::string last = "d" + std::to_string(kClones);
+  EXPECT_EQ(Device(last).stored_bytes, kClones * kBlockBytes) << "without the image's 400 blocks";
+  std::string content = Content(last);
+  for (int i = 0; i < kClones; ++i) ASSERT_EQ(content[i], static_cast<char>('a' + i % 25)) << i;
+  EXPECT_EQ(content.substr(kClones), std::string(400 - kClones, 'z'));
+  ASSERT_OK(store().Reset(last, false));
+  EXPECT_EQ(Content(last), std::string(400, 'z'));
+  EXPECT_EQ(Device(last).stored_bytes, 0u);
+  ExpectClean();
+}
+
 TEST_F(LayersTest, ACommitEndsTheDevice) {
   Import("base", "abcd");
   ASSERT_OK(store().Create("base", "web", {}));

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "store/reaper.h"
 #include "store_rig.h"
 
 namespace cowl {
@@ -38,6 +39,16 @@ class OwnLayersTest : public StoreTest {
   }
   bool ComesDownTo(uint64_t stored_bytes) {
     return Soon([&] { return Device("web").stored_bytes <= stored_bytes; });
+  }
+
+  // The layer's map without the second half of its blocks.
+  static Task<absl::Status> HalfByHand(Storage& storage, Uuid layer) {
+    auto map = co_await LoadLayerMap(storage, DataFileName(layer));
+    if (!map.ok()) co_return map.status();
+    const BlockRanges hidden = {{kBlocks / 2, kBlocks}};
+    FileMap half = WithoutRanges((*map)->map, hidden);
+    const Uuid parent = (*map)->superblock.parent;
+    co_return co_await RewriteMap(storage, DataFileName(layer), std::move(half), parent);
   }
 
   uint64_t DiskBytesOfLayers() {
@@ -106,6 +117,92 @@ TEST_F(OwnLayersTest, WhatACloneStillReadsStays) {
   ASSERT_OK(store().RemoveDevice("other", false));
   EXPECT_TRUE(ComesDownTo(kMebibyte)) << Device("web").stored_bytes;
   client = Client(nullptr);
+  ExpectClean();
+}
+
+TEST_F(OwnLayersTest, AClosedDeviceGivesBackWhatItsLastCloneRead) {
+  {
+    Client client = Connect("web");
+    ASSERT_OK(client.Fill(0, kBlocks, 'a'));
+    ASSERT_OK(store().Clone("web", "other"));
+    ASSERT_OK(client.Discard(0, kBlocks));
+  }
+  Open();  // web is closed
+  EXPECT_EQ(Device("web").stored_bytes, kMebibyte);
+  ASSERT_OK(store().RemoveDevice("other", false));
+  EXPECT_TRUE(ComesDownTo(0)) << Device("web").stored_bytes;
+  EXPECT_EQ(Content("web").substr(0, kBlocks), std::string(kBlocks, '0'));
+  ExpectClean();
+}
+
+TEST_F(OwnLayersTest, AClosedDeviceGivesBackWhatAWrittenCloneStoodOn) {
+  {
+    Client client = Connect("web");
+    ASSERT_OK(client.Fill(0, kBlocks, 'a'));
+    ASSERT_OK(store().Clone("web", "other"));
+    ASSERT_OK(Connect("other").Fill(0, 1, 'x'));
+    ASSERT_OK(store().Snapshot("other", "shot", false));  // a child of the layer below web
+    ASSERT_OK(store().RemoveDevice("other", true));
+    ASSERT_OK(client.Discard(0, kBlocks));
+  }
+  Open();
+  EXPECT_EQ(Device("web").stored_bytes, kMebibyte);
+  ASSERT_OK(store().RemoveImage("shot", false));
+  EXPECT_TRUE(ComesDownTo(0)) << Device("web").stored_bytes;
+  ExpectClean();
+}
+
+TEST_F(OwnLayersTest, AClosedDeviceGivesBackWhatAnExportRead) {
+  Client client = Connect("web");
+  ASSERT_OK(client.Fill(0, kBlocks, 'a'));
+  const auto view = store().Freeze("web", ::getpid());
+  ASSERT_OK(view);
+  ASSERT_OK(client.Fill(0, kBlocks, 'b'));
+  client = Client(nullptr);
+  Open();
+  EXPECT_EQ(Device("web").stored_bytes, 2 * kMebibyte);
+  ASSERT_OK(store().Release(view->token));
+  EXPECT_TRUE(ComesDownTo(kMebibyte)) << Device("web").stored_bytes;
+  EXPECT_EQ(Content("web").substr(0, kBlocks), std::string(kBlocks, 'b'));
+  ExpectClean();
+}
+
+// No event told of the end of that reader: it was there and went between two openings.
+TEST_F(OwnLayersTest, GarbageCollectionLooksAtClosedDevices) {
+  {
+    Client client = Connect("web");
+    ASSERT_OK(client.Fill(0, kBlocks, 'a'));
+    ASSERT_OK(store().Clone("web", "other"));
+    ASSERT_OK(client.Discard(0, kBlocks));
+  }
+  store_.reset();
+  EditCatalog([](CatalogEdits& edits) { return edits.RemoveDevice("other"); });
+  Open();
+  EXPECT_EQ(Device("web").stored_bytes, kMebibyte);
+  const auto freed_bytes = store().CollectGarbage();
+  ASSERT_OK(freed_bytes);
+  EXPECT_GE(*freed_bytes, kMebibyte);
+  EXPECT_EQ(Device("web").stored_bytes, 0u);
+  ExpectClean();
+}
+
+// DropHidden as far as the layer's file, which is where a crash may end it.
+TEST_F(OwnLayersTest, ARowThatACrashLeftBehindItsMapIsMended) {
+  ASSERT_OK(Connect("web").Fill(0, kBlocks, 'a'));
+  const auto view = store().Freeze("web", ::getpid());
+  ASSERT_OK(view);
+  ASSERT_OK(store().Release(view->token));
+  const Uuid layer = *Uuid::Parse(view->layers.front().id);
+  store_.reset();
+  EditCatalog([&](CatalogEdits& edits) { return Reaper::NoteForReclaim(edits, layer); });
+  OnFiles([&](Loop&, Storage& storage) { return HalfByHand(storage, layer); });
+  Open(/*read_only=*/true);
+  const auto report = store().Check("", true, false, nullptr);
+  ASSERT_OK(report);
+  for (const Finding& finding : report->errors) ADD_FAILURE() << finding.message;
+  Open();
+  EXPECT_EQ(Device("web").stored_bytes, kMebibyte / 2);
+  EXPECT_OK(store().CollectGarbage());  // tells what the opening freed
   ExpectClean();
 }
 

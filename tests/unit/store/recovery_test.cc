@@ -47,22 +47,13 @@ class RecoveryTest : public StoreTest {
   }
   Uuid NotePending(bool written) {
     const Uuid successor = Uuid::Random();
-    auto catalog = Catalog::Open(directory_ + "/catalog.db", CatalogMode::kReadWrite);
-    EXPECT_OK(catalog);
-    EXPECT_OK((*catalog)->Write([&](CatalogEdits& edits) -> absl::Status {
+    EditCatalog([&](CatalogEdits& edits) -> absl::Status {
       DeviceRow row = row_;
       row.pending_overlay = successor;
       row.pending_written = written;
       return edits.UpdateDevice(row);
-    }));
+    });
     return successor;
-  }
-  template <typename Work>
-  void OnFiles(Work work) {
-    auto thread = LoopThread::Start(IoBackend::kSync);
-    ASSERT_OK(thread);
-    auto storage = (*thread)->loop().OpenStorage(directory_);
-    EXPECT_OK(RunOn((*thread)->loop(), work((*thread)->loop(), *storage)));
   }
   // As it is, what the crash left is no error and no leak: that is for the next writer to mend.
   void ExpectNothingFoundYet() {

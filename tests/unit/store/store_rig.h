@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "catalog/catalog.h"
 #include "cowl/store.h"
 #include "device/export_table.h"
 #include "io/loop_thread.h"
@@ -160,6 +161,22 @@ class StoreTest : public ::testing::Test {
     const auto freed = store_->CollectGarbage();
     ASSERT_OK(freed);
     EXPECT_EQ(*freed, 0u);
+  }
+
+  // The catalog of a store that is closed.
+  template <typename Work>
+  void EditCatalog(Work work) {
+    auto catalog = Catalog::Open(directory_ + "/catalog.db", CatalogMode::kReadWrite);
+    ASSERT_OK(catalog);
+    ASSERT_OK((*catalog)->Write(work));
+  }
+  // On its files: `work(Loop&, Storage&)` is a task.
+  template <typename Work>
+  void OnFiles(Work work) {
+    auto thread = LoopThread::Start(IoBackend::kSync);
+    ASSERT_OK(thread);
+    auto storage = (*thread)->loop().OpenStorage(directory_);
+    EXPECT_OK(RunOn((*thread)->loop(), work((*thread)->loop(), *storage)));
   }
 
   TempDirectory temp_;
