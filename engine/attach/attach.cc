@@ -137,9 +137,10 @@ absl::Status Busy(const std::string& what, const std::vector<std::string>& users
 absl::Status RequireServer(const Attachment& attachment) {
   const absl::Status served = CheckServed(attachment);
   if (served.ok()) return served;
-  return absl::Status(served.code(), Message(served) +
-                                         "; start a server there (cowl serve --listen unix:PATH), "
-                                         "or use --force, which loses what was not written yet");
+  const std::string first =
+      absl::IsAborted(served) ? "" : "start a server there (cowl serve --listen unix:PATH), or ";
+  return absl::Status(served.code(), Message(served) + "; " + first +
+                                         "use --force, which loses what was not written yet");
 }
 
 bool ServerAnswers(const Attachment& attachment) { return CheckServed(attachment).ok(); }
@@ -186,7 +187,10 @@ absl::Status Quiesce(const Attachment& attachment) {
   std::erase_if(users,
                 [&](const std::string& user) { return user.find(own) != std::string::npos; });
   if (!users.empty()) return Busy(attachment.device, users);
-  if (fsync(device.get()) != 0) return ErrnoStatus(errno, "sync", attachment.device);
+  if (fsync(device.get()) != 0) {
+    return Annotate(ErrnoStatus(errno, "sync", attachment.device),
+                    "use --force, which loses what was not written yet");
+  }
   return absl::OkStatus();
 }
 
@@ -231,6 +235,7 @@ absl::Status Detach(const std::string& store_dir, const std::string& name, bool 
 }
 
 absl::Status CheckServed(const Attachment& attachment) {
+  if (attachment.kind == AttachKind::kLoop) COWL_RETURN_IF_ERROR(CheckFuse(attachment));
   constexpr int kPatienceMs = 5000;
   const absl::StatusOr<std::unique_ptr<NbdClient>> client =
       NbdClient::Connect(attachment.socket_path, attachment.export_name, kPatienceMs);

@@ -87,7 +87,8 @@ absl::StatusOr<std::vector<Attachment>> Attachments(const std::string& store_dir
 absl::StatusOr<Attachment> FindAttachment(const std::string& store_dir, const std::string& name);
 
 // Whether a server is there for what is attached. Unavailable: none, and requests wait for one;
-// FailedPrecondition: one that has another disk by that name.
+// FailedPrecondition: one that has another disk by that name; Aborted: whoever asked the server for
+// it is gone, and requests fail.
 absl::Status CheckServed(const Attachment& attachment);
 
 // Call after a device was resized in the store: the kernel takes over the size. `size_bytes` is the

@@ -195,6 +195,12 @@ bool IsOurLoop(const Attachment& attachment) {
   return BackingFile(attachment.device.substr(kPrefix.size())) == attachment.fuse_file;
 }
 
+absl::Status CheckFuse(const Attachment& attachment) {
+  if (IsOurProcess(attachment)) return absl::OkStatus();
+  return absl::AbortedError(attachment.device + ": process " + std::to_string(attachment.fuse_pid) +
+                            ", which brought its requests to the server, is gone, and they fail");
+}
+
 absl::StatusOr<std::string> FindLoop(const std::string& fuse_file) {
   const std::unique_ptr<DIR, int (*)(DIR*)> blocks(opendir("/sys/block"), closedir);
   while (const dirent* entry = blocks ? readdir(blocks.get()) : nullptr) {

@@ -22,6 +22,9 @@ absl::Status ConnectLoop(Attachment* attachment);
 // The loop device stands on the attachment's file. False also when there is no device yet.
 bool IsOurLoop(const Attachment& attachment);
 
+// Aborted when the process is gone that brings the device's requests to the server.
+absl::Status CheckFuse(const Attachment& attachment);
+
 // The loop device that does, for a record that a crash left without one; NotFound.
 absl::StatusOr<std::string> FindLoop(const std::string& fuse_file);
 

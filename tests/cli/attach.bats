@@ -175,6 +175,30 @@ kill_server() {
   cowl detach web
 }
 
+@test "stop says what stays attached and waits" {
+  cowl stop 2>/dev/null || true
+  cowl serve --detach >/dev/null
+  cowl attach web --mount mnt >/dev/null
+  cowl stop 2>err
+  grep -q '^cowl: .*web is still attached at /dev/.*mounted on .*mnt: .* wait .*cowl serve' err
+  cowl detach web
+}
+
+@test "a device whose requests nobody brings to the server any more is let go with --force" {
+  cowl attach web --mount mnt >/dev/null
+  pid=$(pgrep -f "__fuse-serve .* $dir/store/nbd.sock web ") || skip "the kernel's nbd needs no such process"
+  kill -9 "$pid"
+  for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.05; done
+  # shellcheck disable=SC2016
+  [ "$(cowl doctor --json | jq -c '[.checks[] | select(.name == "attached") | .ok, (.message | test("web.*gone.*--force web"))]')" = '[false,true]' ]
+  fails 1 '^cowl: detach: .*gone.*--force' timeout 60 "${COWL:-cowl}" detach web
+  cowl detach web --force
+  [ -z "$(ls mnt)" ]
+  cowl attach web --mount mnt >/dev/null
+  [ "$(cat mnt/file)" = hello ]
+  cowl detach web
+}
+
 @test "attaching needs root" {
   chmod 755 "$dir"
   chmod -R a+rwX store

@@ -61,11 +61,14 @@ absl::Status CheckAttached(const std::string& store, Checks& checks) {
   COWL_ASSIGN_OR_RETURN(const AttachedMap attached, ListAttached(store));
   for (const auto& [name, attachment] : attached) {
     const absl::Status served = CheckServed(attachment);
+    const std::string advice =
+        absl::IsAborted(served)
+            ? absl::StrCat("cowl detach --force ", name, ", and attach it again")
+            : absl::StrCat("cowl serve, or cowl detach ", name);
     checks.push_back(
         {"attached", served.ok(),
          served.ok() ? absl::StrCat(name, " is served, and attached ", WhereAttached(attachment))
-                     : absl::StrCat(name, " is attached at ", Message(served),
-                                    ": cowl serve, or cowl detach ", name)});
+                     : absl::StrCat(name, " is attached at ", Message(served), ": ", advice)});
   }
   return absl::OkStatus();
 }

@@ -14,6 +14,7 @@
 #include "control/control_client.h"
 #include "control/server_process.h"
 #include "control/version.h"
+#include "tools/cowl/attached.h"
 #include "tools/cowl/call.h"
 #include "tools/cowl/read_all.h"
 #include "tools/cowl/verbs.h"
@@ -167,6 +168,22 @@ absl::Status RunServe(const Invocation& invocation, Output& output) {
   return Serve(options);
 }
 
+namespace {
+
+// What is attached stays, and its users get errors only later: they should know.
+void NoteWhatWaits(const std::string& store, const Output& output) {
+  const absl::StatusOr<AttachedMap> attached = ListAttached(store);
+  if (!attached.ok()) return;
+  for (const auto& [name, attachment] : *attached) {
+    output.Note(absl::StrCat(name, " is still attached ", WhereAttached(attachment),
+                             ": reads and writes there wait for a server, ",
+                             AttachRequest().dead_server_timeout_s,
+                             " seconds at most; cowl serve, or cowl detach ", name));
+  }
+}
+
+}  // namespace
+
 absl::Status RunStop(const Invocation& invocation, Output& output) {
   COWL_ASSIGN_OR_RETURN(auto client, ControlClient::Connect(invocation.store, ProgramVersion()));
   if (!client) {
@@ -180,6 +197,7 @@ absl::Status RunStop(const Invocation& invocation, Output& output) {
                      " has not ended yet: wait, or look at what keeps it"));
   }
   PrintResult(output, Json::object(), "");
+  NoteWhatWaits(invocation.store, output);
   return absl::OkStatus();
 }
 

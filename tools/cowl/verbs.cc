@@ -335,7 +335,8 @@ std::vector<Verb> ServeVerbs() {
        {},
        {},
        nullptr,
-       "Lets clients finish, ten seconds at most, and returns when the server is gone.",
+       "Lets clients finish, ten seconds at most, and returns when the server is gone. What is "
+       "attached stays attached and waits for the next server.",
        {{"cowl stop", "ends it"}},
        RunStop},
       {"attach",
