@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/status.h"
+#include "catalog/dump_catalog.h"
 #include "format/checksum_page.h"
 #include "format/extent.h"
 #include "format/journal_record.h"
@@ -265,9 +266,8 @@ Task<absl::Status> DumpDataFile(Storage& storage, std::string name, std::ostream
   std::vector<std::byte> magic(std::min<uint64_t>(*size, sizeof(kSqliteMagic)));
   if (!magic.empty()) COWL_CO_RETURN_IF_ERROR(co_await (*file)->Read(0, magic));
   if (AsText(magic) == std::string_view(kSqliteMagic, sizeof(kSqliteMagic))) {
-    out << (*file)->path()
-        << ": the catalog, an SQLite database: sqlite3 shows it (docs/format.md says what its "
-           "tables mean)\n";
+    out << (*file)->path() << ": the catalog, an SQLite database\n";
+    DumpCatalog((*file)->path(), out);
     co_return absl::OkStatus();
   }
   Dumper dumper(**file, *size, out);

@@ -86,6 +86,10 @@ absl::StatusOr<DiskMap> StoreImpl::MapOfOrigin(const std::string& name) {
 }
 
 absl::StatusOr<std::vector<MapEntry>> StoreImpl::Map(const std::string& name) {
+  COWL_ASSIGN_OR_RETURN(const Named named, Resolve(name));
+  // All of a volume is its own, as its clients are told, too.
+  if (named.device && named.device->kind == DeviceRow::Kind::kVolume)
+    return std::vector<MapEntry>{{0, named.device->size_bytes, false, 1, ""}};
   COWL_ASSIGN_OR_RETURN(const DiskMap map, MapOf(name));
   return MapEntriesOf(map);
 }

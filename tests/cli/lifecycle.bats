@@ -177,6 +177,7 @@ read_hex() {
     # shellcheck disable=SC2086
     unchanged fails 1 "^cowl: ${verb%% *}: .*volume" cowl $verb
   done
+  [ "$(cowl map vol --json | jq -c '[.extents[] | .offset_bytes, .length_bytes, .type, .depth, .layer]')" = '[0,1048576,"data",1,null]' ]
   succeeds cowl rm vol
 }
 

@@ -10,11 +10,13 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/units.h"
+#include "catalog/dump_catalog.h"
 #include "catalog/schema.h"
 
 namespace cowl {
@@ -492,6 +494,36 @@ TEST_F(CatalogTest, PathsMayHoldWhatUrisMayNot) {
   EXPECT_TRUE(fs::exists(odd / "catalog.db"));
   EXPECT_TRUE(Catalog::Open(odd / "catalog.db", CatalogMode::kReadWrite).ok());
   EXPECT_TRUE(Catalog::Open(odd / "catalog.db", CatalogMode::kReadNothing).ok());
+}
+
+TEST_F(CatalogTest, ADumpHasALineARowAlsoBesideAWriter) {
+  const LayerRow base = AddLayer();
+  const LayerRow top = AddLayer(base.id);
+  ASSERT_TRUE(PutImage("web", top.id).ok());
+  ASSERT_TRUE(AddDevice(MakeDevice("api", top.id)).ok());
+  std::ostringstream out;  // the catalog stays open
+  DumpCatalog(path_, out);
+  EXPECT_THAT(out.str(),
+              HasSubstr("layer " + base.id.ToString() + " parent - size_bytes 1073741824"));
+  EXPECT_THAT(out.str(), HasSubstr("layer " + top.id.ToString() + " parent " + base.id.ToString()));
+  EXPECT_THAT(out.str(), HasSubstr("image 'web' tag 'latest' layer " + top.id.ToString()));
+  EXPECT_THAT(out.str(), HasSubstr("device 'api' overlay "));
+  EXPECT_THAT(out.str(), HasSubstr(" base " + top.id.ToString()));
+  EXPECT_THAT(Listing(), UnorderedElementsAre("catalog.db", "catalog.db-wal"));
+}
+
+TEST_F(CatalogTest, ADumpSaysWhatIsDamagedAndShowsTheRest) {
+  ASSERT_TRUE(AddDevice(MakeDevice("api")).ok());
+  Tamper("INSERT INTO setting VALUES ('odd', 'line' || char(10) || 'two'); DROP TABLE pin");
+  std::ostringstream out;
+  DumpCatalog(path_, out);
+  EXPECT_THAT(out.str(), HasSubstr("setting 'odd' = 'line two'\n"));
+  EXPECT_THAT(out.str(), HasSubstr("device 'api' "));
+  EXPECT_THAT(out.str(), HasSubstr("pin damaged: "));
+  fs::resize_file(path_, 3000);
+  std::ostringstream cut;
+  DumpCatalog(path_, cut);
+  EXPECT_THAT(cut.str(), HasSubstr("damaged: "));
 }
 
 }  // namespace
