@@ -167,7 +167,9 @@ void StoreImpl::ReapSoon() {
   if (options_.read_only || reap_posted_.exchange(true)) return;
   worker_.Post([this] {
     reap_posted_ = false;
-    const absl::StatusOr<uint64_t> freed_bytes = reaper_.Run();
+    absl::StatusOr<uint64_t> freed_bytes = reaper_.Run();
+    if (absl::IsResourceExhausted(freed_bytes.status()) && reserve_.Spend())
+      freed_bytes = reaper_.Run();
     if (!freed_bytes.ok()) Warn("deleting layers that nobody names", freed_bytes.status());
     reserve_.Refill();
     // Whoever went may have been the last to read, beside a device, what that has written over.

@@ -260,7 +260,10 @@ absl::Status StoreImpl::GiveBackHidden(LockedDevice& device) {
     for (const Uuid& file : files) COWL_RETURN_IF_ERROR(Reaper::NoteForReclaim(edits, file));
     return absl::OkStatus();
   }));
-  COWL_RETURN_IF_ERROR(DropHidden(device, *layer, hidden));
+  absl::Status dropped = DropHidden(device, *layer, hidden);
+  if (absl::IsResourceExhausted(dropped) && reserve_.Spend())
+    dropped = DropHidden(device, *layer, hidden);
+  COWL_RETURN_IF_ERROR(dropped);
   COWL_ASSIGN_OR_RETURN(ChainPointer chain, LoadChain(*disk.slot, layer->id));
   COWL_ASSIGN_OR_RETURN(DeviceCap cap, CapOf(device.row));
   const auto former =

@@ -91,6 +91,28 @@ TEST_F(FullDiskTest, WritingGoesOnOnceThereIsRoom) {
   ExpectClean();
 }
 
+TEST_F(FullDiskTest, ADiscardBelowAnExportGivesSpaceBack) {
+  constexpr uint64_t kBlocks = 20 * kMiB / kBlockBytes;
+  ASSERT_OK(store_->CreateEmpty("web", {.size_bytes = 64 * kMiB}));
+  Client client = Connect("web");
+  ASSERT_OK(client.Fill(0, kBlocks, 'w'));
+  const auto view = store_->Freeze("web", ::getpid());
+  ASSERT_OK(view);
+  ASSERT_OK(store_->Release(view->token));
+  ASSERT_OK(client.Fill(kBlocks, 1, 'x'));
+  FillDisk();
+  ASSERT_OK(client.Discard(0, kBlocks));
+  bool came_back = false;
+  for (int i = 0; i < 200 && !came_back; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    came_back = std::filesystem::space(temp_.path()).available > kBlocks * kBlockBytes / 2;
+  }
+  EXPECT_TRUE(came_back);
+  EXPECT_OK(client.Fill(0, kBlocks / 2, 'y'));
+  client = Client(nullptr);
+  ExpectClean();
+}
+
 TEST_F(FullDiskTest, EveryVerbFailsCleanlyOrWorksAndRemovingFreesSpace) {
   ASSERT_OK(store_->CreateEmpty("web", {.size_bytes = 64 * kMiB}));
   ASSERT_OK(Connect("web").Fill(0, 2048, 'w'));
