@@ -318,7 +318,8 @@ def emulated(*options):
     def run(stage):
         environment = {"VM_TIMEOUT_S": str(stage.minutes_max * 60 - 20)}
         prefix = ["tests/vm/run", "env", f"COWL_BUILD={build(stage)}", f"COWL={build(stage)}/bin/cowl", f"CI={os.environ.get('CI', '')}"]
-        return run_bats(stage, [p.relative_to(ROOT) for p in bats_files("mount")], environment, options, prefix)
+        paths = [*bats_files("mount"), ROOT / "tests/cli/attach.bats"]
+        return run_bats(stage, [p.relative_to(ROOT) for p in paths], environment, options, prefix)
     return run
 
 
