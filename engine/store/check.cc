@@ -12,9 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/units.h"
-#include "store/check_run.h"
+#include "store/checker.h"
 #include "store/disk.h"
-#include "store/store_impl.h"
 
 namespace cowl {
 namespace {
@@ -148,162 +147,162 @@ absl::Status ReadRanges(LoopSlot& slot, const std::shared_ptr<DataFile>& file,
 absl::StatusOr<CheckReport> StoreImpl::Check(const std::string& name, bool data, bool repair,
                                              const Progress& progress) {
   if (repair) COWL_RETURN_IF_ERROR(RequireWritable());
-  CheckRun run;
-  run.data = data;
-  run.progress = progress;
-  COWL_RETURN_IF_ERROR(CheckCatalog(name, run));
-  COWL_RETURN_IF_ERROR(CheckLayers(run.layers, run));
-  for (const DeviceRow& device : run.devices) COWL_RETURN_IF_ERROR(CheckDevice(device, run));
-  // What a snapshot took away from a device before it was read is a layer now.
-  COWL_RETURN_IF_ERROR(CheckLayers(run.moved, run));
-  if (name.empty()) COWL_RETURN_IF_ERROR(CheckLeaks(run));
-  if (repair) COWL_RETURN_IF_ERROR(Repair(run));
-  return std::move(run.report);
+  return Checker(*this, data, progress).Run(name, repair);
 }
 
-absl::Status StoreImpl::CheckCatalog(const std::string& name, CheckRun& run) {
+absl::StatusOr<CheckReport> Checker::Run(const std::string& name, bool repair) {
+  COWL_RETURN_IF_ERROR(CheckCatalog(name));
+  COWL_RETURN_IF_ERROR(CheckLayers(run_.layers));
+  for (const DeviceRow& device : run_.devices) COWL_RETURN_IF_ERROR(CheckDevice(device));
+  // What a snapshot took away from a device before it was read is a layer now.
+  COWL_RETURN_IF_ERROR(CheckLayers(run_.moved));
+  if (name.empty()) COWL_RETURN_IF_ERROR(CheckLeaks());
+  if (repair) COWL_RETURN_IF_ERROR(Repair());
+  return std::move(run_.report);
+}
+
+absl::Status Checker::CheckCatalog(const std::string& name) {
   if (name.empty()) {
-    const absl::Status status = catalog_->Check();
-    if (absl::IsDataLoss(status)) run.Error(paths_.Of(kCatalogFile), 0, Message(status));
+    const absl::Status status = store_.catalog_->Check();
+    if (absl::IsDataLoss(status)) run_.Error(store_.paths_.Of(kCatalogFile), 0, Message(status));
     if (!status.ok() && !absl::IsDataLoss(status)) return status;
   }
-  return catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
+  return store_.catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
     std::vector<LayerRow> layers;
     if (name.empty()) {
       COWL_ASSIGN_OR_RETURN(layers, queries.Layers());
-      COWL_ASSIGN_OR_RETURN(run.devices, queries.Devices());
+      COWL_ASSIGN_OR_RETURN(run_.devices, queries.Devices());
     } else {
-      COWL_ASSIGN_OR_RETURN(const Named named, ResolveIn(queries, name));
-      if (named.device) run.devices = {*named.device};
+      COWL_ASSIGN_OR_RETURN(const StoreImpl::Named named, store_.ResolveIn(queries, name));
+      if (named.device) run_.devices = {*named.device};
       COWL_ASSIGN_OR_RETURN(
           layers, queries.Chain(named.device ? named.device->base_layer : named.image->layer));
     }
     for (const LayerRow& layer : layers) {
-      run.layers.push_back(layer.id);
-      run.total_bytes += run.data ? layer.stored_bytes : 0;
+      run_.layers.push_back(layer.id);
+      run_.total_bytes += run_.data ? layer.stored_bytes : 0;
     }
     return absl::OkStatus();
   });
 }
 
-absl::Status StoreImpl::CheckLayers(const std::vector<Uuid>& layers, CheckRun& run) {
+absl::Status Checker::CheckLayers(const std::vector<Uuid>& layers) {
   if (layers.empty()) return absl::OkStatus();
-  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
+  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, store_.loops_.Any());
   std::map<Uuid, BlockRanges> live;
   {
     // None of them is merged into one whose map was read before that.
     std::vector<HeldLayers::Hold> holds;
-    for (const Uuid& id : layers) holds.push_back(held_.Take(id));
-    for (const Uuid& id : layers) COWL_RETURN_IF_ERROR(CheckLayer(*slot, id, live, run));
+    for (const Uuid& id : layers) holds.push_back(store_.held_.Take(id));
+    for (const Uuid& id : layers) COWL_RETURN_IF_ERROR(CheckLayer(*slot, id, live));
   }
-  ReapSoon();  // they may have lost their names meanwhile
+  store_.ReapSoon();  // they may have lost their names meanwhile
   for (auto& [file, ranges] : live) {
     ranges = Normalized(std::move(ranges));
-    COWL_RETURN_IF_ERROR(CheckDataFile(*slot, file, ranges, run));
-    BlockRanges& in_all = run.live[file];
+    COWL_RETURN_IF_ERROR(CheckDataFile(*slot, file, ranges));
+    BlockRanges& in_all = run_.live[file];
     in_all.insert(in_all.end(), ranges.begin(), ranges.end());
   }
   return absl::OkStatus();
 }
 
 // The file of one layer against its row; adds what its map names to `live`.
-absl::Status StoreImpl::CheckLayer(LoopSlot& slot, const Uuid& id,
-                                   std::map<Uuid, BlockRanges>& live, CheckRun& run) {
-  std::shared_lock lock(files_mutex_);
+absl::Status Checker::CheckLayer(LoopSlot& slot, const Uuid& id,
+                                 std::map<Uuid, BlockRanges>& live) {
+  std::shared_lock lock(store_.files_mutex_);
   const absl::StatusOr<ExpectedLayer> expected =
-      Read<ExpectedLayer>([&](CatalogQueries& queries) { return Expect(queries, id); });
+      store_.Read<ExpectedLayer>([&](CatalogQueries& queries) { return Expect(queries, id); });
   if (absl::IsNotFound(expected.status())) return absl::OkStatus();  // deleted meanwhile
   COWL_RETURN_IF_ERROR(expected.status());
-  const std::string path = paths_.DataFile(id);
+  const std::string path = store_.paths_.DataFile(id);
   const auto maps = LoadLayerMaps(slot, {expected->row});
   if (!maps.ok()) {
-    run.Error(path, 0, Message(maps.status()));
-    run.unread.insert(expected->files.begin(), expected->files.end());
+    run_.Error(path, 0, Message(maps.status()));
+    run_.unread.insert(expected->files.begin(), expected->files.end());
     // Lost for good, and not just out of reach now: --repair drops what builds on these.
-    if (absl::IsDataLoss(maps.status()) || !PathExists(path)) run.bad_layers.insert(id);
+    if (absl::IsDataLoss(maps.status()) || !PathExists(path)) run_.bad_layers.insert(id);
     return absl::OkStatus();
   }
   const LayerMap& map = *maps->front();
   if (map.superblock.size_bytes != expected->row.size_bytes)
-    run.Error(path, 0, "says another disk size than the catalog does");
+    run_.Error(path, 0, "says another disk size than the catalog does");
   if (!IsMerged(slot, *expected, map) && !HasGivenBack(*expected, map))
-    Compare(*expected, map, path, run);
+    Compare(*expected, map, path, run_);
   AddLive(map.map, live);
   live[id];  // also where all of its data was given up
   return absl::OkStatus();
 }
 
 // A file that layers name, and the blocks of it that they name.
-absl::Status StoreImpl::CheckDataFile(LoopSlot& slot, const Uuid& file, const BlockRanges& ranges,
-                                      CheckRun& run) {
+absl::Status Checker::CheckDataFile(LoopSlot& slot, const Uuid& file, const BlockRanges& ranges) {
   absl::StatusOr<std::shared_ptr<DataFile>> opened = absl::UnknownError("");
   {
     // While nobody writes to its superblock, or removes it.
-    std::shared_lock lock(files_mutex_);
+    std::shared_lock lock(store_.files_mutex_);
     COWL_ASSIGN_OR_RETURN(
         const std::vector<Uuid> users,
-        Read<std::vector<Uuid>>([&](auto& queries) { return queries.LayersUsing(file); }));
+        store_.Read<std::vector<Uuid>>([&](auto& queries) { return queries.LayersUsing(file); }));
     if (users.empty()) return absl::OkStatus();  // given up meanwhile
     opened = RunOn(slot.loop(), DataFile::Open(*slot.storage, DataFileName(file)));
   }
   if (!opened.ok()) {
-    run.Error(paths_.DataFile(file), 0, Message(opened.status()));
+    run_.Error(store_.paths_.DataFile(file), 0, Message(opened.status()));
     return absl::OkStatus();
   }
   std::vector<DamagedBlock> bad;
   absl::Status status;
-  if (run.data) status = ReadRanges(slot, *opened, ranges, &bad, run);
+  if (run_.data) status = ReadRanges(slot, *opened, ranges, &bad, run_);
   status.Update(RunOn(slot.loop(), Close(*std::move(opened))));
   COWL_RETURN_IF_ERROR(status);
-  if (!bad.empty()) ReportDamage(slot, file, bad, run);
+  if (!bad.empty()) ReportDamage(slot, file, bad);
   return absl::OkStatus();
 }
 
 // What no map names by now may have been punched out before it was read.
-void StoreImpl::ReportDamage(LoopSlot& slot, const Uuid& file, const std::vector<DamagedBlock>& bad,
-                             CheckRun& run) {
-  std::shared_lock lock(files_mutex_);
-  const absl::StatusOr<std::optional<BlockRanges>> live = reaper_.LiveBlocks(slot, file);
+void Checker::ReportDamage(LoopSlot& slot, const Uuid& file, const std::vector<DamagedBlock>& bad) {
+  std::shared_lock lock(store_.files_mutex_);
+  const absl::StatusOr<std::optional<BlockRanges>> live = store_.reaper_.LiveBlocks(slot, file);
   for (const DamagedBlock& block : bad) {
     const bool given_up = live.ok() && !(*live && Contains(**live, block.block));
-    if (!given_up) run.Error(paths_.DataFile(file), BlockOffsetBytes(block.block), block.message);
+    if (!given_up)
+      run_.Error(store_.paths_.DataFile(file), BlockOffsetBytes(block.block), block.message);
   }
 }
 
 // An overlay that is a layer by now, which the catalog does not say yet. What it names of other
 // files the layers below it name, too.
-absl::Status StoreImpl::CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id, CheckRun& run) {
-  const std::string path = paths_.DataFile(id);
+absl::Status Checker::CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id) {
+  const std::string path = store_.paths_.DataFile(id);
   const auto map = RunOn(slot.loop(), LoadLayerMap(*slot.storage, DataFileName(id)));
   if (!map.ok()) {
-    run.Error(path, 0, Message(map.status()));
+    run_.Error(path, 0, Message(map.status()));
     return absl::OkStatus();
   }
   auto file = RunOn(slot.loop(), DataFile::Open(*slot.storage, DataFileName(id)));
   if (!file.ok()) {
-    run.Error(path, 0, Message(file.status()));
+    run_.Error(path, 0, Message(file.status()));
     return absl::OkStatus();
   }
   std::map<Uuid, BlockRanges> live;
   AddLive((*map)->map, live);
   std::vector<DamagedBlock> bad;
   absl::Status status;
-  if (run.data) status = ReadRanges(slot, *file, Normalized(std::move(live[id])), &bad, run);
+  if (run_.data) status = ReadRanges(slot, *file, Normalized(std::move(live[id])), &bad, run_);
   status.Update(RunOn(slot.loop(), Close(*std::move(file))));
   for (const DamagedBlock& block : bad)
-    run.Error(path, BlockOffsetBytes(block.block), block.message);
+    run_.Error(path, BlockOffsetBytes(block.block), block.message);
   return status;
 }
 
 // Frees leaks, and drops the names of what has lost a layer for good.
-absl::Status StoreImpl::Repair(CheckRun& run) {
-  if (!run.report.leaks.empty()) COWL_RETURN_IF_ERROR(CollectGarbage().status());
-  if (run.bad_layers.empty()) return absl::OkStatus();
-  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
+absl::Status Checker::Repair() {
+  if (!run_.report.leaks.empty()) COWL_RETURN_IF_ERROR(store_.CollectGarbage().status());
+  if (run_.bad_layers.empty()) return absl::OkStatus();
+  COWL_RETURN_IF_ERROR(store_.catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     const auto is_lost = [&](const Uuid& top) -> absl::StatusOr<bool> {
       COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain, edits.Chain(top));
       return std::any_of(chain.begin(), chain.end(),
-                         [&](const LayerRow& row) { return run.bad_layers.contains(row.id); });
+                         [&](const LayerRow& row) { return run_.bad_layers.contains(row.id); });
     };
     COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> images, edits.Images());
     for (const ImageRow& image : images) {
@@ -312,7 +311,7 @@ absl::Status StoreImpl::Repair(CheckRun& run) {
     }
     return absl::OkStatus();
   }));
-  ReapAndWait();
+  store_.ReapAndWait();
   return absl::OkStatus();
 }
 

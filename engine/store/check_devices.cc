@@ -12,13 +12,12 @@
 #include "base/status.h"
 #include "base/units.h"
 #include "overlay/overlay.h"
-#include "store/check_run.h"
-#include "store/store_impl.h"
+#include "store/checker.h"
 
 namespace cowl {
 
 // How far the check of one device has come.
-struct StoreImpl::DeviceCheck {
+struct Checker::DeviceCheck {
   const DeviceRow& listed;
   uint64_t next_block = 0;
   bool done = false;
@@ -132,93 +131,93 @@ void CheckVolume(const std::string& path, const DeviceRow& row, CheckRun& run) {
 
 }  // namespace
 
-absl::Status StoreImpl::CheckDevice(const DeviceRow& listed, CheckRun& run) {
+absl::Status Checker::CheckDevice(const DeviceRow& listed) {
   DeviceCheck check{listed};
-  absl::Status status = CheckDevicePiece(check, run);
+  absl::Status status = CheckDevicePiece(check);
   while (status.ok() && !check.done) {
-    status = run.Pause();
+    status = run_.Pause();
     std::this_thread::sleep_for(kPause);
-    if (status.ok()) status = CheckDevicePiece(check, run);
+    if (status.ok()) status = CheckDevicePiece(check);
   }
   DropOverlay(check);
   return status;
 }
 
-absl::Status StoreImpl::CheckDevicePiece(DeviceCheck& check, CheckRun& run) {
+absl::Status Checker::CheckDevicePiece(DeviceCheck& check) {
   const absl::StatusOr<LockedDevice> device = LockListed(check.listed);
   if (!device.ok() && !absl::IsNotFound(device.status())) return device.status();
   if (!device.ok() || device->row.overlay != check.listed.overlay) {
     // Removed, or sealed, or reset. What it has now is newer than this check.
-    run.moved.push_back(check.listed.overlay);
+    run_.moved.push_back(check.listed.overlay);
     check.done = true;
     return absl::OkStatus();
   }
   const DeviceRow& row = device->row;
   const uint64_t end = BlocksCeil(row.size_bytes);
   if (row.kind == DeviceRow::Kind::kVolume) {
-    CheckVolume(absl::StrCat(paths_.Of(kVolumesFolder), "/", row.volume_file), row, run);
+    CheckVolume(absl::StrCat(store_.paths_.Of(kVolumesFolder), "/", row.volume_file), row, run_);
     check.next_block = end;
   } else if (const std::shared_ptr<Disk> disk = device->entry->disk; disk != nullptr) {
     DropOverlay(check);
     check.next_block =
-        RunOn(disk->slot->loop(), CheckOpenPiece(*disk->cow, check.next_block, end, run));
+        RunOn(disk->slot->loop(), CheckOpenPiece(*disk->cow, check.next_block, end, run_));
   } else if (!row.overlay_written) {
     check.next_block = end;
   } else if (!row.pending_overlay.IsNil()) {
-    COWL_RETURN_IF_ERROR(CheckPending(row, run));
+    COWL_RETURN_IF_ERROR(CheckPending(row));
     check.next_block = end;
   } else {
-    COWL_RETURN_IF_ERROR(CheckClosedPiece(row, check, run));
+    COWL_RETURN_IF_ERROR(CheckClosedPiece(row, check));
   }
   check.done = check.next_block >= end;
   return absl::OkStatus();
 }
 
 // The device, also when it has got another name since it was listed.
-absl::StatusOr<LockedDevice> StoreImpl::LockListed(const DeviceRow& listed) {
-  absl::StatusOr<LockedDevice> device = LockDevice(listed.name);
+absl::StatusOr<LockedDevice> Checker::LockListed(const DeviceRow& listed) {
+  absl::StatusOr<LockedDevice> device = store_.LockDevice(listed.name);
   if (!absl::IsNotFound(device.status())) return device;
-  COWL_ASSIGN_OR_RETURN(
-      const std::vector<DeviceRow> rows,
-      Read<std::vector<DeviceRow>>([](CatalogQueries& queries) { return queries.Devices(); }));
+  COWL_ASSIGN_OR_RETURN(const std::vector<DeviceRow> rows,
+                        store_.Read<std::vector<DeviceRow>>(
+                            [](CatalogQueries& queries) { return queries.Devices(); }));
   for (const DeviceRow& row : rows) {
-    if (row.created_ns == listed.created_ns) return LockDevice(row.name);
+    if (row.created_ns == listed.created_ns) return store_.LockDevice(row.name);
   }
   return device;
 }
 
 // REQUIRES: the gate is held, and the device is closed.
-absl::Status StoreImpl::CheckClosedPiece(const DeviceRow& row, DeviceCheck& check, CheckRun& run) {
-  const std::string path = paths_.DataFile(row.overlay);
+absl::Status Checker::CheckClosedPiece(const DeviceRow& row, DeviceCheck& check) {
+  const std::string path = store_.paths_.DataFile(row.overlay);
   const absl::Status opened = KeepOverlay(row, check);
   const uint64_t end = BlocksCeil(row.size_bytes);
-  if (!opened.ok()) run.Error(path, 0, Message(opened));
-  if (!opened.ok() || !run.data) {
+  if (!opened.ok()) run_.Error(path, 0, Message(opened));
+  if (!opened.ok() || !run_.data) {
     check.next_block = end;
     return absl::OkStatus();
   }
   check.next_block =
-      RunOn(check.slot->loop(), ReadPiece(*check.overlay, check.next_block, end, run));
+      RunOn(check.slot->loop(), ReadPiece(*check.overlay, check.next_block, end, run_));
   return absl::OkStatus();
 }
 
 // Opens the overlay, unless it is open and still what the file holds: every opening that may write
 // raises the generation before it does.
-absl::Status StoreImpl::KeepOverlay(const DeviceRow& row, DeviceCheck& check) {
+absl::Status Checker::KeepOverlay(const DeviceRow& row, DeviceCheck& check) {
   if (check.overlay != nullptr) {
     COWL_ASSIGN_OR_RETURN(const uint64_t generation,
                           RunOn(check.slot->loop(), GenerationOf(*check.overlay)));
     if (generation == check.generation) return absl::OkStatus();
     DropOverlay(check);
   }
-  COWL_ASSIGN_OR_RETURN(check.slot, loops_.Any());
+  COWL_ASSIGN_OR_RETURN(check.slot, store_.loops_.Any());
   COWL_ASSIGN_OR_RETURN(check.overlay,
                         RunOn(check.slot->loop(), OpenToRead(*check.slot, row.overlay)));
   COWL_ASSIGN_OR_RETURN(check.generation, RunOn(check.slot->loop(), GenerationOf(*check.overlay)));
   return absl::OkStatus();
 }
 
-void StoreImpl::DropOverlay(DeviceCheck& check) {
+void Checker::DropOverlay(DeviceCheck& check) {
   if (check.overlay == nullptr) return;
   RunOn(check.slot->loop(), Drop(std::move(check.overlay))).IgnoreError();
 }
@@ -226,24 +225,24 @@ void StoreImpl::DropOverlay(DeviceCheck& check) {
 // A snapshot or commit that was cut short is no error: the next command that writes mends it. What
 // that will go by is checked.
 // REQUIRES: the gate is held, and the device is closed.
-absl::Status StoreImpl::CheckPending(const DeviceRow& row, CheckRun& run) {
-  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  const std::string path = paths_.DataFile(row.overlay);
+absl::Status Checker::CheckPending(const DeviceRow& row) {
+  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, store_.loops_.Any());
+  const std::string path = store_.paths_.DataFile(row.overlay);
   const uint64_t end = BlocksCeil(row.size_bytes);
-  const absl::StatusOr<Succession> way = DecidePending(*slot, row);
+  const absl::StatusOr<Succession> way = store_.DecidePending(*slot, row);
   if (!way.ok()) {
-    run.Error(path, 0, Message(way.status()));
+    run_.Error(path, 0, Message(way.status()));
     return absl::OkStatus();
   }
   if (way->old_is_layer) {
-    COWL_RETURN_IF_ERROR(CheckUnrecordedLayer(*slot, row.overlay, run));
+    COWL_RETURN_IF_ERROR(CheckUnrecordedLayer(*slot, row.overlay));
   } else {
     COWL_RETURN_IF_ERROR(RunOn(
-        slot->loop(), ReadWhole(*slot, row.overlay, way->old_journal_is_durable, path, end, run)));
+        slot->loop(), ReadWhole(*slot, row.overlay, way->old_journal_is_durable, path, end, run_)));
   }
   if (!way->roll_forward || !row.pending_written) return absl::OkStatus();
   return RunOn(slot->loop(), ReadWhole(*slot, row.pending_overlay, false,
-                                       paths_.DataFile(row.pending_overlay), end, run));
+                                       store_.paths_.DataFile(row.pending_overlay), end, run_));
 }
 
 }  // namespace cowl

@@ -8,10 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/units.h"
-#include "store/check_run.h"
+#include "store/checker.h"
 #include "store/disk.h"
 #include "store/staging.h"
-#include "store/store_impl.h"
 
 namespace cowl {
 namespace {
@@ -37,56 +36,56 @@ BlockRanges InWholeUnits(const BlockRanges& ranges, uint64_t unit_blocks) {
 
 }  // namespace
 
-absl::Status StoreImpl::CheckLeaks(CheckRun& run) {
-  worker_.Wait(std::chrono::seconds(2));  // what is being freed is no leak
-  COWL_RETURN_IF_ERROR(FindUnnamedFiles(run));
-  for (const std::string& path : AbandonedFiles(paths_.root))
-    run.Leak(path, 0, "was left by an import that was killed");
-  COWL_ASSIGN_OR_RETURN(const std::set<Uuid> due, Read<std::set<Uuid>>(Reaper::DueFiles));
-  for (auto& [file, live] : run.live) {
-    if (due.contains(file) || run.unread.contains(file)) continue;
-    COWL_RETURN_IF_ERROR(FindDeadBlocks(file, Normalized(std::move(live)), run));
+absl::Status Checker::CheckLeaks() {
+  store_.worker_.Wait(std::chrono::seconds(2));  // what is being freed is no leak
+  COWL_RETURN_IF_ERROR(FindUnnamedFiles());
+  for (const std::string& path : AbandonedFiles(store_.paths_.root))
+    run_.Leak(path, 0, "was left by an import that was killed");
+  COWL_ASSIGN_OR_RETURN(const std::set<Uuid> due, store_.Read<std::set<Uuid>>(Reaper::DueFiles));
+  for (auto& [file, live] : run_.live) {
+    if (due.contains(file) || run_.unread.contains(file)) continue;
+    COWL_RETURN_IF_ERROR(FindDeadBlocks(file, Normalized(std::move(live))));
   }
   return absl::OkStatus();
 }
 
-absl::Status StoreImpl::FindUnnamedFiles(CheckRun& run) {
+absl::Status Checker::FindUnnamedFiles() {
   // So that nothing is there that is just about to be named. A snapshot names its file first,
   // without the lock, and a removal forgets the name first: names from before and after the
   // listing.
-  std::unique_lock lock(files_mutex_);
+  std::unique_lock lock(store_.files_mutex_);
   std::unordered_set<std::string> named;
   COWL_RETURN_IF_ERROR(AddNamedPaths(named));
   std::vector<std::string> paths;
   for (const char* const folder : {kLayersFolder, kVolumesFolder}) {
-    COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(paths_.Of(folder)));
+    COWL_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(store_.paths_.Of(folder)));
     for (const std::string& name : names)
-      paths.push_back(absl::StrCat(paths_.Of(folder), "/", name));
+      paths.push_back(absl::StrCat(store_.paths_.Of(folder), "/", name));
   }
   COWL_RETURN_IF_ERROR(AddNamedPaths(named));
   for (const std::string& path : paths) {
-    if (!named.contains(path)) run.Leak(path, 0, "belongs to no image and no device");
+    if (!named.contains(path)) run_.Leak(path, 0, "belongs to no image and no device");
   }
   return absl::OkStatus();
 }
 
-absl::Status StoreImpl::AddNamedPaths(std::unordered_set<std::string>& named) {
-  return catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
+absl::Status Checker::AddNamedPaths(std::unordered_set<std::string>& named) {
+  return store_.catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(const std::unordered_set<Uuid> ids, queries.NamedFiles());
-    for (const Uuid& id : ids) named.insert(paths_.DataFile(id));
+    for (const Uuid& id : ids) named.insert(store_.paths_.DataFile(id));
     COWL_ASSIGN_OR_RETURN(const std::vector<std::string> volumes, queries.VolumeFiles());
     for (const std::string& volume : volumes)
-      named.insert(absl::StrCat(paths_.Of(kVolumesFolder), "/", volume));
+      named.insert(absl::StrCat(store_.paths_.Of(kVolumesFolder), "/", volume));
     return absl::OkStatus();
   });
 }
 
 // `live`: what the maps named when they were read. No block that was in none of them comes to life,
 // so what is dead by them is dead.
-absl::Status StoreImpl::FindDeadBlocks(const Uuid& file, BlockRanges live, CheckRun& run) {
-  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  const std::string path = paths_.DataFile(file);
-  std::shared_lock lock(files_mutex_);  // nobody is about to write a new map at its end
+absl::Status Checker::FindDeadBlocks(const Uuid& file, BlockRanges live) {
+  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, store_.loops_.Any());
+  const std::string path = store_.paths_.DataFile(file);
+  std::shared_lock lock(store_.files_mutex_);  // nobody is about to write a new map at its end
   const absl::StatusOr<BlockRanges> metadata =
       RunOn(slot->loop(), LoadMetadata(*slot->storage, DataFileName(file)));
   struct stat info;
@@ -102,8 +101,8 @@ absl::Status StoreImpl::FindDeadBlocks(const Uuid& file, BlockRanges live, Check
   const uint64_t spare_blocks = disk_blocks - std::min(disk_blocks, BlocksIn(live));
   const uint64_t dead_blocks = std::min(BlocksIn(dead), spare_blocks);
   if (dead_blocks == 0) return absl::OkStatus();
-  run.Leak(path, BlockOffsetBytes(dead.front().first),
-           absl::StrCat("holds ", BlockOffsetBytes(dead_blocks), " bytes that no layer needs"));
+  run_.Leak(path, BlockOffsetBytes(dead.front().first),
+            absl::StrCat("holds ", BlockOffsetBytes(dead_blocks), " bytes that no layer needs"));
   return absl::OkStatus();
 }
 

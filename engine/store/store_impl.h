@@ -8,7 +8,7 @@
 // - disks.cc: opening and closing disks; own_layers.cc: space below devices
 // - exports.cc: the export table
 // - lists.cc, map_reports.cc, space.cc: reports
-// - check.cc, check_devices.cc, check_leaks.cc: check and repair
+// - checker.h: check and repair
 //
 // Locks, in the order in which they are taken: a device's gate (device_table.h), files_mutex_, the
 // catalog's own. files_mutex_ is held shared by whoever reads layer maps from files, or has made
@@ -45,9 +45,6 @@
 #include "store/worker.h"
 
 namespace cowl {
-
-struct CheckRun;
-struct DamagedBlock;
 
 // What the catalog alone says of a device.
 DeviceInfo InfoOf(const DeviceRow& row);
@@ -110,6 +107,7 @@ class StoreImpl : public Store {
   void SetDefaultExport(const std::string& name) override { exports_.SetDefault(name); }
 
  private:
+  friend class Checker;
   friend class StoreExports;
 
   // A name as the user gave it: a device, or an image and the layer it means now.
@@ -212,34 +210,6 @@ class StoreImpl : public Store {
   absl::StatusOr<uint64_t> StoredInAll(const std::vector<DeviceInfo>& devices);
   absl::StatusOr<uint64_t> UnnamedBytes();
   absl::Status AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices);
-
-  // check.cc
-  absl::Status CheckCatalog(const std::string& name, CheckRun& run);
-  absl::Status CheckLayers(const std::vector<Uuid>& layers, CheckRun& run);
-  absl::Status CheckLayer(LoopSlot& slot, const Uuid& id, std::map<Uuid, BlockRanges>& live,
-                          CheckRun& run);
-  absl::Status CheckDataFile(LoopSlot& slot, const Uuid& file, const BlockRanges& ranges,
-                             CheckRun& run);
-  void ReportDamage(LoopSlot& slot, const Uuid& file, const std::vector<DamagedBlock>& bad,
-                    CheckRun& run);
-  absl::Status CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id, CheckRun& run);
-  absl::Status Repair(CheckRun& run);
-
-  // check_devices.cc
-  struct DeviceCheck;
-  absl::Status CheckDevice(const DeviceRow& listed, CheckRun& run);
-  absl::Status CheckDevicePiece(DeviceCheck& check, CheckRun& run);
-  absl::StatusOr<LockedDevice> LockListed(const DeviceRow& listed);
-  absl::Status CheckClosedPiece(const DeviceRow& row, DeviceCheck& check, CheckRun& run);
-  absl::Status KeepOverlay(const DeviceRow& row, DeviceCheck& check);
-  void DropOverlay(DeviceCheck& check);
-  absl::Status CheckPending(const DeviceRow& row, CheckRun& run);
-
-  // check_leaks.cc
-  absl::Status CheckLeaks(CheckRun& run);
-  absl::Status FindUnnamedFiles(CheckRun& run);
-  absl::Status AddNamedPaths(std::unordered_set<std::string>& named);
-  absl::Status FindDeadBlocks(const Uuid& file, BlockRanges live, CheckRun& run);
 
   // map_reports.cc
   absl::StatusOr<DiskMap> MapOf(const std::string& name);
