@@ -229,7 +229,7 @@ absl::Status Checker::CheckPending(const DeviceRow& row) {
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, store_.loops_.Any());
   const std::string path = store_.paths_.DataFile(row.overlay);
   const uint64_t end = BlocksCeil(row.size_bytes);
-  const absl::StatusOr<Succession> way = store_.DecidePending(*slot, row);
+  const absl::StatusOr<Succession> way = store_.sealer_.DecidePending(*slot, row);
   if (!way.ok()) {
     run_.Error(path, 0, Message(way.status()));
     return absl::OkStatus();

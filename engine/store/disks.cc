@@ -146,7 +146,7 @@ absl::StatusOr<LockedDevice> StoreImpl::LockDevice(const std::string& name) {
 absl::Status StoreImpl::EnsureOpen(LockedDevice& device) {
   if (device.entry->disk != nullptr) return absl::OkStatus();
   if (!device.row.pending_overlay.IsNil()) {
-    COWL_RETURN_IF_ERROR(RecoverPending(device.row));
+    COWL_RETURN_IF_ERROR(sealer_.RecoverPending(device.row));
     COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) {
                             return q.FindDevice(device.row.name);
                           }));

@@ -107,7 +107,7 @@ absl::Status StoreImpl::AdoptLayer(LoopSlot& slot, const ImageName& image, const
                                    const Uuid& parent, const std::string& created_by, bool force) {
   COWL_RETURN_IF_ERROR(SyncPath(paths_.Of(kLayersFolder)));
   COWL_RETURN_IF_ERROR(SyncPath(paths_.Of(kStagingFolder)));
-  COWL_ASSIGN_OR_RETURN(NewLayerRow layer, DescribeLayer(slot, id, parent, Uuid{}));
+  COWL_ASSIGN_OR_RETURN(Sealer::NewLayerRow layer, sealer_.DescribeLayer(slot, id, parent, Uuid{}));
   if (!created_by.empty()) layer.row.created_by = created_by;
   return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     COWL_RETURN_IF_ERROR(edits.AddLayer(layer.row, layer.files));

@@ -132,7 +132,7 @@ absl::Status StoreImpl::Recover() {
                         Read<std::vector<DeviceRow>>(
                             [](CatalogQueries& queries) { return queries.PendingDevices(); }));
   for (const DeviceRow& row : pending) {
-    const absl::Status status = RecoverPending(row);
+    const absl::Status status = sealer_.RecoverPending(row);
     if (!status.ok()) Warn(absl::StrCat("recovering device ", row.name), status);
   }
   COWL_RETURN_IF_ERROR(ForgetDeadPins());

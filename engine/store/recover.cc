@@ -7,6 +7,7 @@
 #include "layer/layer.h"
 #include "overlay/overlay.h"
 #include "store/disk.h"
+#include "store/sealer.h"
 #include "store/store_impl.h"
 
 namespace cowl {
@@ -26,16 +27,14 @@ Task<absl::Status> SealRecovered(LoopSlot& slot, const DeviceRow& row, bool jour
 
 }  // namespace
 
-// Writes nothing.
-absl::StatusOr<Succession> StoreImpl::DecidePending(LoopSlot& slot, const DeviceRow& row) {
+absl::StatusOr<Succession> Sealer::DecidePending(LoopSlot& slot, const DeviceRow& row) {
   return RunOn(slot.loop(),
                DecideSuccession(slot.loop(), *slot.storage, row.overlay, row.pending_overlay));
 }
 
-// REQUIRES: the device is not open. Until this succeeds, it cannot be.
-absl::Status StoreImpl::RecoverPending(const DeviceRow& row) {
-  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  std::shared_lock lock(files_mutex_);
+absl::Status Sealer::RecoverPending(const DeviceRow& row) {
+  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, store_.loops_.Any());
+  std::shared_lock lock(store_.files_mutex_);
   COWL_ASSIGN_OR_RETURN(const Succession way, DecidePending(*slot, row));
   if (!way.roll_forward) return DropPending(row);
   if (way.old_is_layer) {
@@ -45,9 +44,9 @@ absl::Status StoreImpl::RecoverPending(const DeviceRow& row) {
     COWL_RETURN_IF_ERROR(
         RunOn(slot->loop(), SealRecovered(*slot, row, way.old_journal_is_durable)));
   }
-  if (row.pending_written && !PathExists(paths_.DataFile(row.pending_overlay))) {
-    return DataLoss(absl::StrCat(paths_.DataFile(row.pending_overlay), ": the overlay of device ",
-                                 row.name, " is missing"));
+  if (row.pending_written && !PathExists(store_.paths_.DataFile(row.pending_overlay))) {
+    return DataLoss(absl::StrCat(store_.paths_.DataFile(row.pending_overlay),
+                                 ": the overlay of device ", row.name, " is missing"));
   }
   COWL_ASSIGN_OR_RETURN(const NewLayerRow layer,
                         DescribeLayer(*slot, row.overlay, row.base_layer, row.image_layer));

@@ -16,6 +16,7 @@
 #include "base/units.h"
 #include "overlay/overlay.h"
 #include "store/disk.h"
+#include "store/sealer.h"
 #include "store/store_impl.h"
 
 namespace cowl {
@@ -76,13 +77,10 @@ Task<absl::StatusOr<bool>> IsSealing(CowDevice& device) { co_return device.is_se
 
 }  // namespace
 
-// The gate of a device that is none of the volumes, with nothing left over from a seal that was cut
-// short.
-absl::StatusOr<LockedDevice> StoreImpl::LockOverlay(const std::string& name,
-                                                    std::string_view verb) {
-  COWL_RETURN_IF_ERROR(RequireWritable());
+absl::StatusOr<LockedDevice> Sealer::LockOverlay(const std::string& name, std::string_view verb) {
+  COWL_RETURN_IF_ERROR(store_.RequireWritable());
   COWL_RETURN_IF_ERROR(ValidateDeviceName(name));
-  COWL_ASSIGN_OR_RETURN(LockedDevice device, LockDevice(name));
+  COWL_ASSIGN_OR_RETURN(LockedDevice device, store_.LockDevice(name));
   COWL_RETURN_IF_ERROR(RequireOverlay(device.row, verb));
   const std::shared_ptr<Disk> disk = device.entry->disk;
   if (disk != nullptr) {
@@ -91,65 +89,78 @@ absl::StatusOr<LockedDevice> StoreImpl::LockOverlay(const std::string& name,
   } else if (!device.row.pending_overlay.IsNil()) {
     COWL_RETURN_IF_ERROR(RecoverPending(device.row));
   }
-  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& queries) {
-                          return queries.FindDevice(name);
-                        }));
+  COWL_ASSIGN_OR_RETURN(device.row, store_.Read<DeviceRow>([&](CatalogQueries& queries) {
+    return queries.FindDevice(name);
+  }));
   return device;
 }
 
-absl::StatusOr<bool> StoreImpl::IsUnwritten(LockedDevice& device) {
+absl::StatusOr<bool> Sealer::IsUnwritten(LockedDevice& device) {
   const std::shared_ptr<Disk> disk = device.entry->disk;
   if (disk != nullptr) return RunOn(disk->slot->loop(), HasNothingOfItsOwn(*disk->cow));
   return !device.row.overlay_written;
 }
 
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::Seal(LockedDevice& device,
-                                                  const std::string& created_by,
-                                                  const Registration& registration) {
+absl::StatusOr<Sealer::Sealed> Sealer::Seal(LockedDevice& device, const std::string& created_by,
+                                            const Registration& registration) {
   COWL_ASSIGN_OR_RETURN(const bool unwritten, IsUnwritten(device));
   if (unwritten) return SealUnwritten(device, created_by, registration);
   if (device.entry->disk != nullptr) return SealOpen(device, created_by, registration);
   return SealClosed(device, created_by, registration);
 }
 
+absl::StatusOr<Sealer::Sealed> Sealer::SealState(LockedDevice& device,
+                                                 const std::string& created_by,
+                                                 const Registration& registration) {
+  COWL_ASSIGN_OR_RETURN(const bool unwritten, IsUnwritten(device));
+  if (!unwritten) return Seal(device, created_by, registration);
+  Sealed sealed;
+  COWL_RETURN_IF_ERROR(store_.catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
+    COWL_ASSIGN_OR_RETURN(const DeviceRow row, edits.FindDevice(device.row.name));
+    sealed.layer = row.base_layer;
+    return registration(edits, row, row.base_layer);
+  }));
+  return sealed;
+}
+
 // The layer below is the state, where it has the right size; else a layer that adds nothing says
 // so.
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealUnwritten(LockedDevice& device,
-                                                           const std::string& created_by,
-                                                           const Registration& registration) {
+absl::StatusOr<Sealer::Sealed> Sealer::SealUnwritten(LockedDevice& device,
+                                                     const std::string& created_by,
+                                                     const Registration& registration) {
   const DeviceRow& row = device.row;
   if (!row.base_layer.IsNil()) {
-    COWL_ASSIGN_OR_RETURN(const LayerRow base, Read<LayerRow>([&](CatalogQueries& q) {
-                            return q.FindLayer(row.base_layer);
-                          }));
+    COWL_ASSIGN_OR_RETURN(const LayerRow base, store_.Read<LayerRow>([&](CatalogQueries& q) {
+      return q.FindLayer(row.base_layer);
+    }));
     if (base.size_bytes == row.size_bytes) {
-      COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
+      COWL_RETURN_IF_ERROR(store_.catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
         COWL_ASSIGN_OR_RETURN(const DeviceRow now, edits.FindDevice(row.name));
         return registration(edits, now, base.id);
       }));
       return Sealed{base.id, 0};
     }
   }
-  std::shared_lock lock(files_mutex_);  // no row names the new file yet
-  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
+  std::shared_lock lock(store_.files_mutex_);  // no row names the new file yet
+  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, store_.loops_.Any());
   const NewLayer layer{Uuid::Random(), row.base_layer, row.size_bytes, created_by};
   absl::Status status =
       RunOn(slot->loop(), WriteMapOnlyLayer(*slot->storage, layer, FileMap{{}, {layer.id}}));
-  if (status.ok()) status = SyncPath(paths_.Of(kLayersFolder));
+  if (status.ok()) status = SyncPath(store_.paths_.Of(kLayersFolder));
   if (status.ok()) status = RecordUnwritten(*slot, row, layer.id, registration);
   if (!status.ok()) {
-    RemoveDataFile(layer.id);
+    store_.RemoveDataFile(layer.id);
     return status;
   }
   return Sealed{layer.id, 0};
 }
 
 // Records the layer that adds nothing, and puts the device on top of it.
-absl::Status StoreImpl::RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer,
-                                        const Registration& registration) {
+absl::Status Sealer::RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer,
+                                     const Registration& registration) {
   COWL_ASSIGN_OR_RETURN(const NewLayerRow described,
                         DescribeLayer(slot, layer, row.base_layer, row.image_layer));
-  return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
+  return store_.catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     COWL_RETURN_IF_ERROR(edits.AddLayer(described.row, described.files));
     COWL_ASSIGN_OR_RETURN(DeviceRow now, edits.FindDevice(row.name));
     now.base_layer = layer;  // reads the same: an open device need not know
@@ -158,18 +169,18 @@ absl::Status StoreImpl::RecordUnwritten(LoopSlot& slot, const DeviceRow& row, co
   });
 }
 
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealClosed(LockedDevice& device,
-                                                        const std::string& created_by,
-                                                        const Registration& registration) {
-  COWL_RETURN_IF_ERROR(EditDevice(device.row.name, [](DeviceRow& row) {
+absl::StatusOr<Sealer::Sealed> Sealer::SealClosed(LockedDevice& device,
+                                                  const std::string& created_by,
+                                                  const Registration& registration) {
+  COWL_RETURN_IF_ERROR(store_.EditDevice(device.row.name, [](DeviceRow& row) {
     row.pending_overlay = Uuid::Random();
     row.pending_written = false;
   }));
-  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) {
-                          return q.FindDevice(device.row.name);
-                        }));
-  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
-  std::shared_lock lock(files_mutex_);
+  COWL_ASSIGN_OR_RETURN(device.row, store_.Read<DeviceRow>([&](CatalogQueries& q) {
+    return q.FindDevice(device.row.name);
+  }));
+  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, store_.loops_.Any());
+  std::shared_lock lock(store_.files_mutex_);
   const absl::Status status = RunOn(slot->loop(), SealFile(*slot, device.row, created_by));
   if (!status.ok()) {
     // The file may be a layer by now, or still an overlay: recovery finds out.
@@ -185,17 +196,16 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealClosed(LockedDevice& device,
   return Sealed{layer.row.id, 0};
 }
 
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealOpen(LockedDevice& device,
-                                                      const std::string& created_by,
-                                                      const Registration& registration) {
+absl::StatusOr<Sealer::Sealed> Sealer::SealOpen(LockedDevice& device, const std::string& created_by,
+                                                const Registration& registration) {
   const Uuid successor = Uuid::Random();
-  COWL_RETURN_IF_ERROR(EditDevice(device.row.name, [&](DeviceRow& row) {
+  COWL_RETURN_IF_ERROR(store_.EditDevice(device.row.name, [&](DeviceRow& row) {
     row.pending_overlay = successor;
     row.pending_written = true;
   }));
-  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) {
-                          return q.FindDevice(device.row.name);
-                        }));
+  COWL_ASSIGN_OR_RETURN(device.row, store_.Read<DeviceRow>([&](CatalogQueries& q) {
+    return q.FindDevice(device.row.name);
+  }));
   Sealed sealed{device.row.overlay, 0};
   const absl::Status status = SwitchToSuccessor(device, successor, &sealed.pause_us);
   if (!status.ok()) {
@@ -208,32 +218,33 @@ absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealOpen(LockedDevice& device,
   return sealed;
 }
 
-absl::Status StoreImpl::SwitchToSuccessor(LockedDevice& device, const Uuid& successor,
-                                          uint64_t* pause_us) {
+absl::Status Sealer::SwitchToSuccessor(LockedDevice& device, const Uuid& successor,
+                                       uint64_t* pause_us) {
   Disk& disk = *device.entry->disk;
   const Overlay::NewOptions options{successor, device.row.overlay, device.row.size_bytes};
-  return RunOn(disk.slot->loop(),
-               SwitchOnLoop(*disk.slot, *disk.cow, options, paths_.Of(kLayersFolder), pause_us));
+  return RunOn(disk.slot->loop(), SwitchOnLoop(*disk.slot, *disk.cow, options,
+                                               store_.paths_.Of(kLayersFolder), pause_us));
 }
 
 // Second half of a snapshot of an open device. Each step may have been done already by an attempt
 // that failed later on.
-absl::Status StoreImpl::FinishSwitched(LockedDevice& device, const std::string& created_by,
-                                       const Registration& registration) {
+absl::Status Sealer::FinishSwitched(LockedDevice& device, const std::string& created_by,
+                                    const Registration& registration) {
   Disk& disk = *device.entry->disk;
-  COWL_ASSIGN_OR_RETURN(device.row, Read<DeviceRow>([&](CatalogQueries& q) {
-                          return q.FindDevice(device.row.name);
-                        }));
+  COWL_ASSIGN_OR_RETURN(device.row, store_.Read<DeviceRow>([&](CatalogQueries& q) {
+    return q.FindDevice(device.row.name);
+  }));
   const DeviceRow& row = device.row;
-  std::shared_lock lock(files_mutex_);
+  std::shared_lock lock(store_.files_mutex_);
   if (!row.pending_overlay.IsNil()) {
     COWL_RETURN_IF_ERROR(MakeLayerOfSwitched(disk, row, created_by));
     COWL_ASSIGN_OR_RETURN(const NewLayerRow layer,
                           DescribeLayer(*disk.slot, row.overlay, row.base_layer, row.image_layer));
     const absl::Status recorded = RecordSealed(row, layer, registration);
     // Even where the name was taken the layer is there now, and the device goes on above it.
-    COWL_ASSIGN_OR_RETURN(
-        device.row, Read<DeviceRow>([&](CatalogQueries& q) { return q.FindDevice(row.name); }));
+    COWL_ASSIGN_OR_RETURN(device.row, store_.Read<DeviceRow>([&](CatalogQueries& q) {
+      return q.FindDevice(row.name);
+    }));
     if (!recorded.ok()) {
       if (device.row.pending_overlay.IsNil()) InstallNewChain(device).IgnoreError();
       return recorded;
@@ -242,8 +253,8 @@ absl::Status StoreImpl::FinishSwitched(LockedDevice& device, const std::string& 
   return InstallNewChain(device);
 }
 
-absl::Status StoreImpl::MakeLayerOfSwitched(Disk& disk, const DeviceRow& row,
-                                            const std::string& created_by) {
+absl::Status Sealer::MakeLayerOfSwitched(Disk& disk, const DeviceRow& row,
+                                         const std::string& created_by) {
   Loop& loop = disk.slot->loop();
   Storage& storage = *disk.slot->storage;
   const std::string name = DataFileName(row.overlay);
@@ -254,23 +265,20 @@ absl::Status StoreImpl::MakeLayerOfSwitched(Disk& disk, const DeviceRow& row,
 }
 
 // REQUIRES: files_mutex_ is held.
-absl::Status StoreImpl::InstallNewChain(LockedDevice& device) {
+absl::Status Sealer::InstallNewChain(LockedDevice& device) {
   Disk& disk = *device.entry->disk;
   COWL_ASSIGN_OR_RETURN(std::shared_ptr<const ChainMap> chain,
-                        LoadChain(*disk.slot, device.row.base_layer));
-  COWL_ASSIGN_OR_RETURN(DeviceCap cap, CapOf(device.row));
+                        store_.LoadChain(*disk.slot, device.row.base_layer));
+  COWL_ASSIGN_OR_RETURN(DeviceCap cap, store_.CapOf(device.row));
   return RunOn(disk.slot->loop(), InstallOnLoop(*disk.cow, std::move(chain), std::move(cap)));
 }
 
-// What the catalog is to say of a layer file on `parent`. A chain that would grow too long ends in
-// this layer: it takes in what lies below it, down to the layer `keep_from` where that has room for
-// one on top.
-absl::StatusOr<StoreImpl::NewLayerRow> StoreImpl::DescribeLayer(LoopSlot& slot, const Uuid& layer,
-                                                                const Uuid& parent,
-                                                                const Uuid& keep_from) {
-  COWL_ASSIGN_OR_RETURN(
-      std::vector<LayerRow> chain,
-      Read<std::vector<LayerRow>>([&](CatalogQueries& queries) { return queries.Chain(parent); }));
+absl::StatusOr<Sealer::NewLayerRow> Sealer::DescribeLayer(LoopSlot& slot, const Uuid& layer,
+                                                          const Uuid& parent,
+                                                          const Uuid& keep_from) {
+  COWL_ASSIGN_OR_RETURN(std::vector<LayerRow> chain,
+                        store_.Read<std::vector<LayerRow>>(
+                            [&](CatalogQueries& queries) { return queries.Chain(parent); }));
   NewLayerRow described;
   described.row.id = layer;
   COWL_ASSIGN_OR_RETURN(const auto maps, LoadLayerMaps(slot, {described.row}));
@@ -299,8 +307,8 @@ absl::StatusOr<StoreImpl::NewLayerRow> StoreImpl::DescribeLayer(LoopSlot& slot, 
 // The layer's row, and the device on top of it. When `registration` is refused (a name that was
 // taken meanwhile) the layer is recorded without it: the file is sealed and cannot become an
 // overlay again.
-absl::Status StoreImpl::RecordSealed(const DeviceRow& device, const NewLayerRow& layer,
-                                     const Registration& registration) {
+absl::Status Sealer::RecordSealed(const DeviceRow& device, const NewLayerRow& layer,
+                                  const Registration& registration) {
   const auto record = [&](CatalogEdits& edits, const Registration& with) -> absl::Status {
     COWL_RETURN_IF_ERROR(edits.AddLayer(layer.row, layer.files));
     COWL_ASSIGN_OR_RETURN(DeviceRow row, edits.FindDevice(device.name));
@@ -313,21 +321,21 @@ absl::Status StoreImpl::RecordSealed(const DeviceRow& device, const NewLayerRow&
     return with ? with(edits, row, layer.row.id) : absl::OkStatus();
   };
   const absl::Status status =
-      catalog_->Write([&](CatalogEdits& edits) { return record(edits, registration); });
+      store_.catalog_->Write([&](CatalogEdits& edits) { return record(edits, registration); });
   if (status.ok() || !registration) return status;
   const absl::Status without =
-      catalog_->Write([&](CatalogEdits& edits) { return record(edits, nullptr); });
+      store_.catalog_->Write([&](CatalogEdits& edits) { return record(edits, nullptr); });
   if (!without.ok()) Warn(absl::StrCat("device ", device.name), without);
   return status;
 }
 
 // REQUIRES: nothing was ever written to the successor.
-absl::Status StoreImpl::DropPending(const DeviceRow& device) {
-  COWL_RETURN_IF_ERROR(EditDevice(device.name, [](DeviceRow& row) {
+absl::Status Sealer::DropPending(const DeviceRow& device) {
+  COWL_RETURN_IF_ERROR(store_.EditDevice(device.name, [](DeviceRow& row) {
     row.pending_overlay = {};
     row.pending_written = false;
   }));
-  RemoveDataFile(device.pending_overlay);
+  store_.RemoveDataFile(device.pending_overlay);
   return absl::OkStatus();
 }
 

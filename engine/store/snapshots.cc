@@ -12,18 +12,19 @@ namespace cowl {
 absl::StatusOr<SealInfo> StoreImpl::Snapshot(const std::string& name, const std::string& image,
                                              bool force) {
   COWL_ASSIGN_OR_RETURN(const ImageName to, ParseImageName(image));
-  COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(name, "snapshotted"));
+  COWL_ASSIGN_OR_RETURN(LockedDevice device, sealer_.LockOverlay(name, "snapshotted"));
   COWL_RETURN_IF_ERROR(CheckFree(image, force));
   COWL_ASSIGN_OR_RETURN(
-      const Sealed sealed,
-      Seal(device, absl::StrCat("snapshot of ", name),
-           [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
-             COWL_RETURN_IF_ERROR(edits.PutImage({to.name, to.tag, layer, NowNs()}, force));
-             DeviceRow now = row;
-             now.image = to.ToString();
-             now.image_layer = layer;
-             return edits.UpdateDevice(now);
-           }));
+      const Sealer::Sealed sealed,
+      sealer_.Seal(
+          device, absl::StrCat("snapshot of ", name),
+          [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
+            COWL_RETURN_IF_ERROR(edits.PutImage({to.name, to.tag, layer, NowNs()}, force));
+            DeviceRow now = row;
+            now.image = to.ToString();
+            now.image_layer = layer;
+            return edits.UpdateDevice(now);
+          }));
   device.gate.unlock();
   ReapSoon();
   return SealInfo{to.ToString(), sealed.layer.ToString(), sealed.pause_us};
@@ -32,7 +33,7 @@ absl::StatusOr<SealInfo> StoreImpl::Snapshot(const std::string& name, const std:
 absl::StatusOr<SealInfo> StoreImpl::Commit(const std::string& name, const std::string& image,
                                            bool force) {
   COWL_ASSIGN_OR_RETURN(const ImageName to, ParseImageName(image));
-  COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(name, "committed"));
+  COWL_ASSIGN_OR_RETURN(LockedDevice device, sealer_.LockOverlay(name, "committed"));
   COWL_RETURN_IF_ERROR(CheckFree(image, force));
   COWL_RETURN_IF_ERROR(RequireUnused(device, force));
   COWL_RETURN_IF_ERROR(CloseDisk(*device.entry));
@@ -41,12 +42,13 @@ absl::StatusOr<SealInfo> StoreImpl::Commit(const std::string& name, const std::s
                         }));
   const Uuid old_overlay = device.row.overlay;
   COWL_ASSIGN_OR_RETURN(
-      const Sealed sealed,
-      Seal(device, absl::StrCat("commit of ", name),
-           [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
-             COWL_RETURN_IF_ERROR(edits.PutImage({to.name, to.tag, layer, NowNs()}, force));
-             return edits.RemoveDevice(row.name);
-           }));
+      const Sealer::Sealed sealed,
+      sealer_.Seal(
+          device, absl::StrCat("commit of ", name),
+          [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
+            COWL_RETURN_IF_ERROR(edits.PutImage({to.name, to.tag, layer, NowNs()}, force));
+            return edits.RemoveDevice(row.name);
+          }));
   devices_.Erase(name);
   if (sealed.layer != old_overlay) RemoveDataFile(old_overlay);
   device.gate.unlock();
@@ -56,47 +58,33 @@ absl::StatusOr<SealInfo> StoreImpl::Commit(const std::string& name, const std::s
 
 absl::StatusOr<DeviceInfo> StoreImpl::Clone(const std::string& source, const std::string& name) {
   if (!name.empty()) COWL_RETURN_IF_ERROR(ValidateDeviceName(name));
-  COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(source, "cloned"));
+  COWL_ASSIGN_OR_RETURN(LockedDevice device, sealer_.LockOverlay(source, "cloned"));
   if (!name.empty())
     COWL_RETURN_IF_ERROR(
         catalog_->Read([&](CatalogQueries& queries) { return queries.CheckDeviceFree(name); }));
   DeviceInfo info;
   COWL_RETURN_IF_ERROR(
-      SealState(device, absl::StrCat("clone of ", source),
-                [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
-                  DeviceRow clone = row;
-                  clone.name = name;
-                  if (name.empty()) {
-                    COWL_ASSIGN_OR_RETURN(clone.name, NumberedName(edits, source));
-                  }
-                  clone.base_layer = layer;
-                  clone.overlay = Uuid::Random();
-                  clone.overlay_written = false;
-                  clone.pending_overlay = {};
-                  clone.created_ns = NowNs();
-                  info = InfoOf(clone);
-                  return edits.AddDevice(clone);
-                })
+      sealer_
+          .SealState(
+              device, absl::StrCat("clone of ", source),
+              [&](CatalogEdits& edits, const DeviceRow& row, const Uuid& layer) -> absl::Status {
+                DeviceRow clone = row;
+                clone.name = name;
+                if (name.empty()) {
+                  COWL_ASSIGN_OR_RETURN(clone.name, NumberedName(edits, source));
+                }
+                clone.base_layer = layer;
+                clone.overlay = Uuid::Random();
+                clone.overlay_written = false;
+                clone.pending_overlay = {};
+                clone.created_ns = NowNs();
+                info = InfoOf(clone);
+                return edits.AddDevice(clone);
+              })
           .status());
   device.gate.unlock();
   ReapSoon();
   return info;
-}
-
-// As Seal, for what does not need a layer of the device's own size: a state that was never written
-// is the layer below, if any.
-absl::StatusOr<StoreImpl::Sealed> StoreImpl::SealState(LockedDevice& device,
-                                                       const std::string& created_by,
-                                                       const Registration& registration) {
-  COWL_ASSIGN_OR_RETURN(const bool unwritten, IsUnwritten(device));
-  if (!unwritten) return Seal(device, created_by, registration);
-  Sealed sealed;
-  COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
-    COWL_ASSIGN_OR_RETURN(const DeviceRow row, edits.FindDevice(device.row.name));
-    sealed.layer = row.base_layer;
-    return registration(edits, row, row.base_layer);
-  }));
-  return sealed;
 }
 
 absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name, int reader_pid) {
@@ -119,12 +107,13 @@ absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name, int reader
     return ViewOfVolume(*named.device);
   }
   if (options_.read_only) return ViewOfUnwritten(*named.device);
-  COWL_ASSIGN_OR_RETURN(LockedDevice device, LockOverlay(name, "frozen"));
-  COWL_ASSIGN_OR_RETURN(const Sealed sealed,
-                        SealState(device, absl::StrCat("frozen state of ", name),
-                                  [&](CatalogEdits& edits, const DeviceRow&, const Uuid& layer) {
-                                    return layer.IsNil() ? absl::OkStatus() : pin(edits, layer);
-                                  }));
+  COWL_ASSIGN_OR_RETURN(LockedDevice device, sealer_.LockOverlay(name, "frozen"));
+  COWL_ASSIGN_OR_RETURN(
+      const Sealer::Sealed sealed,
+      sealer_.SealState(device, absl::StrCat("frozen state of ", name),
+                        [&](CatalogEdits& edits, const DeviceRow&, const Uuid& layer) {
+                          return layer.IsNil() ? absl::OkStatus() : pin(edits, layer);
+                        }));
   if (sealed.layer.IsNil()) {
     FrozenView empty;
     empty.size_bytes = device.row.size_bytes;

@@ -1,9 +1,9 @@
 // store_impl.h: Store, wired from its parts. One file for each group of verbs:
 //
-// - open.cc, recover.cc: opening, recovery, closing
+// - open.cc: opening, recovery, closing
 // - names.cc: tags, renames, removing images
 // - devices.cc: create, reset, resize, remove
-// - snapshots.cc: snapshot, commit, clone, freeze; seal.cc: what those share
+// - snapshots.cc: snapshot, commit, clone, freeze; sealer.h: what those share
 // - layers.cc: registering imports, flatten
 // - disks.cc: opening and closing disks; own_layers.cc: space below devices
 // - exports.cc: the export table
@@ -32,7 +32,6 @@
 #include "cowl/store.h"
 #include "device/cow_device.h"
 #include "device/export_table.h"
-#include "overlay/succession.h"
 #include "store/chain_cache.h"
 #include "store/device_table.h"
 #include "store/disk_map.h"
@@ -41,6 +40,7 @@
 #include "store/paths.h"
 #include "store/reaper.h"
 #include "store/reserve.h"
+#include "store/sealer.h"
 #include "store/store_lock.h"
 #include "store/worker.h"
 
@@ -108,6 +108,7 @@ class StoreImpl : public Store {
 
  private:
   friend class Checker;
+  friend class Sealer;
   friend class StoreExports;
 
   // A name as the user gave it: a device, or an image and the layer it means now.
@@ -123,10 +124,6 @@ class StoreImpl : public Store {
   absl::Status Recover();
   absl::Status ForgetDeadPins();
   absl::Status RequireWritable() const;
-
-  // recover.cc
-  absl::Status RecoverPending(const DeviceRow& row);
-  absl::StatusOr<Succession> DecidePending(LoopSlot& slot, const DeviceRow& row);
 
   // Catalog::Read and Write for work that gives a value.
   template <typename T>
@@ -154,47 +151,10 @@ class StoreImpl : public Store {
   // write).
   absl::Status EditDevice(const std::string& name, const std::function<void(DeviceRow&)>& edit);
 
-  // seal.cc
-  // What becomes of a device's state once it is a layer, in the transaction that records the layer.
-  // `device` sits on it by then.
-  using Registration =
-      std::function<absl::Status(CatalogEdits&, const DeviceRow& device, const Uuid& layer)>;
-  struct Sealed {
-    Uuid layer;
-    uint64_t pause_us = 0;
-  };
-  // A layer file that is complete, and what the catalog will say of it.
-  struct NewLayerRow {
-    LayerRow row;
-    std::vector<Uuid> files;
-  };
-  absl::StatusOr<LockedDevice> LockOverlay(const std::string& name, std::string_view verb);
-  absl::StatusOr<Sealed> SealState(LockedDevice& device, const std::string& created_by,
-                                   const Registration& registration);
+  // snapshots.cc
   absl::StatusOr<FrozenView> ViewOf(const Uuid& top, uint64_t size_bytes, const std::string& token);
   absl::StatusOr<FrozenView> ViewOfUnwritten(const DeviceRow& row);
   FrozenView ViewOfVolume(const DeviceRow& row) const;
-  absl::StatusOr<bool> IsUnwritten(LockedDevice& device);
-  absl::StatusOr<Sealed> Seal(LockedDevice& device, const std::string& created_by,
-                              const Registration& registration);
-  absl::StatusOr<Sealed> SealOpen(LockedDevice& device, const std::string& created_by,
-                                  const Registration& registration);
-  absl::StatusOr<Sealed> SealClosed(LockedDevice& device, const std::string& created_by,
-                                    const Registration& registration);
-  absl::StatusOr<Sealed> SealUnwritten(LockedDevice& device, const std::string& created_by,
-                                       const Registration& registration);
-  absl::Status RecordUnwritten(LoopSlot& slot, const DeviceRow& row, const Uuid& layer,
-                               const Registration& registration);
-  absl::Status SwitchToSuccessor(LockedDevice& device, const Uuid& successor, uint64_t* pause_us);
-  absl::Status FinishSwitched(LockedDevice& device, const std::string& created_by,
-                              const Registration& registration);
-  absl::Status MakeLayerOfSwitched(Disk& disk, const DeviceRow& row, const std::string& created_by);
-  absl::Status InstallNewChain(LockedDevice& device);
-  absl::StatusOr<NewLayerRow> DescribeLayer(LoopSlot& slot, const Uuid& layer, const Uuid& parent,
-                                            const Uuid& keep_from);
-  absl::Status RecordSealed(const DeviceRow& device, const NewLayerRow& layer,
-                            const Registration& registration);
-  absl::Status DropPending(const DeviceRow& device);
 
   // layers.cc
   absl::Status AdoptLayer(LoopSlot& slot, const ImageName& image, const Uuid& id,
@@ -273,6 +233,7 @@ class StoreImpl : public Store {
   std::set<Uuid> lost_readers_;  // guarded by lost_readers_mutex_
   std::shared_mutex files_mutex_;
   Reaper reaper_;
+  Sealer sealer_{*this};
   DeviceTable devices_;
   StoreExports exports_;
 
