@@ -55,7 +55,7 @@ bool IsMerged(LoopSlot& slot, const ExpectedLayer& expected, const LayerMap& map
          std::ranges::equal(again.extents.extents(), map.map.extents.extents());
 }
 
-// A crash may have come between a map that lost what a device hides and its row (own_layers.cc);
+// A crash may have come between a map that lost what a device hides and its row (hidden_space.cc);
 // the reaper then mends the row.
 bool HasGivenBack(const ExpectedLayer& expected, const LayerMap& map) {
   return expected.is_noted && map.superblock.parent == expected.row.parent &&

@@ -34,8 +34,8 @@ struct Disk {
   UniqueFd volume_lock;                 // of a volume: nobody reads its file as it is on the disk
 };
 
-// What looks at the layers of a device's own have found; see own_layers.cc.
-struct OwnLayersWatch {
+// What looks at what a device hides have found; see hidden_space.cc.
+struct HiddenWatch {
   uint64_t seen_version = UINT64_MAX;  // at the last look
   uint64_t hidden_blocks = 0;
   std::chrono::steady_clock::time_point next_attempt;  // to give back, not before
@@ -46,9 +46,9 @@ struct DeviceEntry {
   // Guarded by gate.
   std::string name;            // of the device
   std::shared_ptr<Disk> disk;  // null: closed
-  OwnLayersWatch own_layers;
+  HiddenWatch hidden;
 
-  std::atomic<bool> check_is_due = false;  // CheckHidden is posted
+  std::atomic<bool> check_is_due = false;  // HiddenSpace::Check is posted
   UserList users;
 };
 

@@ -239,7 +239,7 @@ absl::Status StoreImpl::Reset(const std::string& name, bool force) {
   RemoveDataFile(old.overlay);
   if (!old.pending_overlay.IsNil()) RemoveDataFile(old.pending_overlay);
   device.gate.unlock();
-  LostReader(old.base_layer);
+  hidden_.LostReader(old.base_layer);
   ReapAndWait();
   return absl::OkStatus();
 }
@@ -262,8 +262,8 @@ absl::Status StoreImpl::RemoveDevice(const std::string& name, bool force) {
   RemoveDataFile(device.row.overlay);
   if (!device.row.pending_overlay.IsNil()) RemoveDataFile(device.row.pending_overlay);
   device.gate.unlock();
-  LostReader(device.row.base_layer);
-  LostReader(device.row.image_layer);
+  hidden_.LostReader(device.row.base_layer);
+  hidden_.LostReader(device.row.image_layer);
   ReapAndWait();
   return absl::OkStatus();
 }

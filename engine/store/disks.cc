@@ -152,7 +152,7 @@ absl::Status StoreImpl::EnsureOpen(LockedDevice& device) {
                           }));
   }
   COWL_ASSIGN_OR_RETURN(device.entry->disk, OpenDevice(device.row));
-  CheckHiddenSoon(device.entry);
+  hidden_.CheckSoon(device.entry);
   return absl::OkStatus();
 }
 
@@ -229,7 +229,7 @@ absl::Status StoreImpl::DestroyDisk(std::shared_ptr<Disk> disk) {
 // REQUIRES: the gate is held, nobody uses it.
 absl::Status StoreImpl::CloseDisk(DeviceEntry& entry) {
   if (entry.disk == nullptr) return absl::OkStatus();
-  entry.own_layers = {};
+  entry.hidden = {};
   return DestroyDisk(std::exchange(entry.disk, nullptr));
 }
 
@@ -243,7 +243,7 @@ absl::Status StoreImpl::CloseUnused(const std::string& name) {
 void StoreImpl::Settle(LockedDevice& device) {
   DeviceEntry& entry = *device.entry;
   if (entry.disk != nullptr && entry.disk->cow != nullptr && !options_.read_only) {
-    const absl::Status status = GiveBackHidden(device);
+    const absl::Status status = hidden_.GiveBack(device);
     if (!status.ok()) Warn(absl::StrCat("device ", entry.name), status);
   }
   const absl::Status status = CloseDisk(entry);

@@ -74,7 +74,7 @@ absl::Status StoreImpl::RemoveImage(const std::string& image, bool force) {
   }
   COWL_RETURN_IF_ERROR(
       catalog_->Write([&](CatalogEdits& edits) { return edits.RemoveImage(row.name, row.tag); }));
-  LostReader(row.layer);
+  hidden_.LostReader(row.layer);
   ReapAndWait();
   return absl::OkStatus();
 }

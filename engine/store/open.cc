@@ -154,7 +154,7 @@ absl::Status StoreImpl::ForgetDeadPins() {
   for (const PinRow& pin : pins) {
     if (OwnerLives(pin.owner)) continue;
     dead.push_back(pin.token);
-    LostReader(pin.layer);
+    hidden_.LostReader(pin.layer);
   }
   if (dead.empty()) return absl::OkStatus();
   return catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
@@ -173,8 +173,8 @@ void StoreImpl::ReapSoon() {
     if (!freed_bytes.ok()) Warn("deleting layers that nobody names", freed_bytes.status());
     reserve_.Refill();
     // Whoever went may have been the last to read, beside a device, what that has written over.
-    CheckHiddenOfAll();
-    SettleOnLostReaders();
+    hidden_.CheckAllSoon();
+    hidden_.SettleOnLostReaders();
     const std::vector<Uuid> deleted = reaper_.TakeDeleted();
     if (deleted.empty()) return;
     for (const std::string& name : devices_.Names()) {

@@ -275,7 +275,7 @@ absl::StatusOr<std::optional<BlockRanges>> Reaper::LiveBlocks(LoopSlot& slot, co
   return LiveIn(users, file);
 }
 
-// A crash may have come between a map that lost blocks and its row (own_layers.cc).
+// A crash may have come between a map that lost blocks and its row (hidden_space.cc).
 absl::Status Reaper::MendRows(const Users& users) {
   for (size_t i = 0; i < users.rows.size(); ++i) {
     LayerRow row = users.rows[i];

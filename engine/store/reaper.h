@@ -95,7 +95,7 @@ class Reaper {
   absl::StatusOr<uint64_t> RemoveUnnamedFiles();
   // Has the next Run punch out of the file what no map names.
   static absl::Status NoteForReclaim(CatalogEdits& edits, const Uuid& file);
-  // May the layer have lost blocks to own_layers.cc that its row still counts?
+  // May the layer have lost blocks to hidden_space.cc that its row still counts?
   static absl::StatusOr<bool> IsNoted(CatalogQueries& queries, const Uuid& file);
   // The files whose dead blocks Runs to come look for anyway.
   static absl::StatusOr<std::set<Uuid>> DueFiles(CatalogQueries& queries);

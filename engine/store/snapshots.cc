@@ -164,7 +164,7 @@ absl::Status StoreImpl::Release(const std::string& token) {
   COWL_RETURN_IF_ERROR(catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(const std::vector<PinRow> pins, edits.Pins());
     for (const PinRow& pin : pins) {
-      if (pin.token == token) LostReader(pin.layer);
+      if (pin.token == token) hidden_.LostReader(pin.layer);
     }
     return edits.RemovePin(token);
   }));

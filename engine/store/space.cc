@@ -197,7 +197,7 @@ absl::StatusOr<uint64_t> StoreImpl::CollectGarbage() {
   std::condition_variable done_changed;
   bool done = false;
   worker_.Post([&] {
-    SettleAll();
+    hidden_.SettleAll();
     absl::StatusOr<uint64_t> bytes = reaper_.CollectGarbage();
     const uint64_t staged_bytes = RemoveAbandoned(paths_.root).disk_bytes;
     if (bytes.ok()) *bytes += staged_bytes;

@@ -5,7 +5,8 @@
 // - devices.cc: create, reset, resize, remove
 // - snapshots.cc: snapshot, commit, clone, freeze; sealer.h: what those share
 // - layers.cc: registering imports, flatten
-// - disks.cc: opening and closing disks; own_layers.cc: space below devices
+// - disks.cc: opening and closing disks
+// - own_layers.cc, hidden_space.h: space below devices
 // - exports.cc: the export table
 // - lists.cc, map_reports.cc, space.cc: reports
 // - checker.h: check and repair
@@ -36,6 +37,7 @@
 #include "store/device_table.h"
 #include "store/disk_map.h"
 #include "store/exports.h"
+#include "store/hidden_space.h"
 #include "store/loop_pool.h"
 #include "store/paths.h"
 #include "store/reaper.h"
@@ -108,6 +110,7 @@ class StoreImpl : public Store {
 
  private:
   friend class Checker;
+  friend class HiddenSpace;
   friend class Sealer;
   friend class StoreExports;
 
@@ -198,24 +201,11 @@ class StoreImpl : public Store {
 
   absl::Status RefreshChain(const std::string& name, const std::vector<Uuid>& deleted);
 
-  // own_layers.cc. Space is to be back within two seconds of the discard that freed it.
-  static constexpr std::chrono::milliseconds kQuiet{500};
+  // own_layers.cc
   static absl::StatusOr<std::vector<LayerRow>> OwnLayers(CatalogQueries& queries,
                                                          const DeviceRow& row);
   static absl::StatusOr<uint64_t> StoredBelow(CatalogQueries& queries, const DeviceRow& row);
   absl::StatusOr<DeviceCap> CapOf(const DeviceRow& row);
-  void CheckHiddenSoon(const std::shared_ptr<DeviceEntry>& entry,
-                       std::chrono::milliseconds delay = kQuiet);
-  void CheckHiddenOfAll();
-  void CheckHidden(const std::shared_ptr<DeviceEntry>& entry);
-  absl::StatusOr<std::optional<LayerRow>> ReadSoleBase(LockedDevice& device);
-  absl::StatusOr<std::chrono::milliseconds> LookAtHidden(LockedDevice& device);
-  absl::Status GiveBackHidden(LockedDevice& device);
-  void LostReader(const Uuid& layer);
-  void SettleOnLostReaders();
-  void SettleAll();
-  void SettleSoleReader(const std::string& name);
-  absl::Status DropHidden(LockedDevice& device, LayerRow layer, const BlockRanges& hidden);
 
   // The reaper, run by the worker; waits for it for up to two seconds.
   void ReapSoon();
@@ -229,11 +219,10 @@ class StoreImpl : public Store {
   LoopPool loops_;
   ChainCache chains_;
   HeldLayers held_;
-  std::mutex lost_readers_mutex_;
-  std::set<Uuid> lost_readers_;  // guarded by lost_readers_mutex_
   std::shared_mutex files_mutex_;
   Reaper reaper_;
   Sealer sealer_{*this};
+  HiddenSpace hidden_{*this};
   DeviceTable devices_;
   StoreExports exports_;
 
