@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "device/frozen_chain.h"
 #include "layer/layer.h"
 #include "store_rig.h"
 
@@ -26,6 +27,11 @@ class LayersTest : public StoreTest {
     EXPECT_OK(nodes);
     for (const TreeNode& node : *nodes) count += node.kind == TreeNode::Kind::kLayer ? 1 : 0;
     return count;
+  }
+  // As an export does.
+  static Task<absl::Status> OpenChain(Storage& storage, std::vector<std::string> names,
+                                      uint64_t size_bytes) {
+    co_return (co_await OpenFrozenChain(storage, std::move(names), size_bytes)).status();
   }
   ImageInfo Image(const std::string& name) {
     const auto images = store().Images();
@@ -171,6 +177,31 @@ TEST_F(LayersTest, ThreeHundredClonesOfClonesStillStandOnTheirImage) {
   EXPECT_EQ(Content(last), std::string(400, 'z'));
   EXPECT_EQ(Device(last).stored_bytes, 0u);
   ExpectClean();
+}
+
+// What Freeze lists is what the files say, whatever is merged away at that moment.
+TEST_F(LayersTest, AFrozenChainCanBeReadWhileLayersAreMerged) {
+  ASSERT_OK(store().CreateEmpty("web", {.size_bytes = 64 * kBlockBytes}));
+  Client client = Connect("web");
+  auto loop = LoopThread::Start(IoBackend::kSync);
+  ASSERT_OK(loop);
+  const auto storage = (*loop)->loop().OpenStorage(directory_);
+  for (int i = 0; i < 40 && !HasFailure(); ++i) {
+    for (int j = 0; j < 3; ++j) {
+      ASSERT_OK(client.Fill(j, 1, static_cast<char>('a' + i % 26)));
+      ASSERT_OK(store().Snapshot("web", "s:" + std::to_string(j), true));
+    }
+    std::thread remover([&] {
+      for (int j = 0; j < 3; ++j) EXPECT_OK(store().RemoveImage("s:" + std::to_string(j), false));
+    });
+    const auto view = store().Freeze("web", ::getpid());
+    ASSERT_OK(view);
+    std::vector<std::string> names;
+    for (const LayerInfo& layer : view->layers) names.push_back("layers/" + layer.id + ".cowl");
+    EXPECT_OK(RunOn((*loop)->loop(), OpenChain(*storage, names, view->size_bytes))) << i;
+    remover.join();
+    EXPECT_OK(store().Release(view->token));
+  }
 }
 
 TEST_F(LayersTest, ACommitEndsTheDevice) {
