@@ -86,15 +86,9 @@ absl::Status LibnbdClient::Await(int64_t cookie, uint64_t offset_bytes) {
   }
 }
 
-absl::Status LibnbdClient::Read(uint64_t offset_bytes, std::span<std::byte> into) {
-  std::vector<int64_t> cookies;
-  for (uint64_t done = 0; done < into.size(); done += kPieceBytes) {
-    const size_t length = std::min<uint64_t>(kPieceBytes, into.size() - done);
-    cookies.push_back(nbd_aio_pread(handle_.get(), into.data() + done, length, offset_bytes + done,
-                                    NBD_NULL_COMPLETION, 0));
-  }
-  // All are awaited even after an error: libnbd writes into the buffer until they are done. A dead
-  // connection ends them.
+// All are awaited even after an error: libnbd uses their buffer until they are done. A dead
+// connection ends them.
+absl::Status LibnbdClient::AwaitAll(std::span<const int64_t> cookies, uint64_t offset_bytes) {
   absl::Status status;
   for (size_t i = 0; i < cookies.size(); ++i) {
     const absl::Status one = Await(cookies[i], offset_bytes + i * kPieceBytes);
@@ -107,6 +101,16 @@ absl::Status LibnbdClient::Read(uint64_t offset_bytes, std::span<std::byte> into
   return status;
 }
 
+absl::Status LibnbdClient::Read(uint64_t offset_bytes, std::span<std::byte> into) {
+  std::vector<int64_t> cookies;
+  for (uint64_t done = 0; done < into.size(); done += kPieceBytes) {
+    const size_t length = std::min<uint64_t>(kPieceBytes, into.size() - done);
+    cookies.push_back(nbd_aio_pread(handle_.get(), into.data() + done, length, offset_bytes + done,
+                                    NBD_NULL_COMPLETION, 0));
+  }
+  return AwaitAll(cookies, offset_bytes);
+}
+
 absl::Status LibnbdClient::Write(uint64_t offset_bytes, std::span<const std::byte> from) {
   std::vector<int64_t> cookies;
   for (uint64_t done = 0; done < from.size(); done += kPieceBytes) {
@@ -114,16 +118,7 @@ absl::Status LibnbdClient::Write(uint64_t offset_bytes, std::span<const std::byt
     cookies.push_back(nbd_aio_pwrite(handle_.get(), from.data() + done, length, offset_bytes + done,
                                      NBD_NULL_COMPLETION, 0));
   }
-  absl::Status status;
-  for (size_t i = 0; i < cookies.size(); ++i) {
-    const absl::Status one = Await(cookies[i], offset_bytes + i * kPieceBytes);
-    if (one.code() == absl::StatusCode::kCancelled) {
-      handle_.reset();
-      return one;
-    }
-    status.Update(one);
-  }
-  return status;
+  return AwaitAll(cookies, offset_bytes);
 }
 
 absl::Status LibnbdClient::Flush() {

@@ -49,6 +49,7 @@ class LibnbdClient {
   // Handles what arrives, for half a second at most.
   absl::Status Turn();
   absl::Status Await(int64_t cookie, uint64_t offset_bytes);
+  absl::Status AwaitAll(std::span<const int64_t> cookies, uint64_t offset_bytes);
   absl::Status Failed(const std::string& what) const;
 
   const std::string name_;
