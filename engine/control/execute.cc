@@ -16,17 +16,18 @@ namespace {
 
 constexpr int kGoneTimeoutMs = 10'000;
 
-// nullopt: no server, or one that ended without having begun with this.
+// nullopt: no server, or one that ended without having begun with this, or that gave it up to end:
+// what is given up leaves nothing behind.
 absl::StatusOr<std::optional<Json>> TryServer(const ExecuteTarget& target, const std::string& verb,
                                               const Json& args, std::span<const int> fds,
                                               const Progress& progress) {
   COWL_ASSIGN_OR_RETURN(auto client, ControlClient::Connect(target.directory, ProgramVersion()));
   if (!client) return std::optional<Json>();
   auto value = client->Call(verb, args, fds, progress, target.interrupted);
-  if (absl::IsUnavailable(value.status()) && !client->has_begun() &&
-      client->WaitGone(kGoneTimeoutMs)) {
-    return std::optional<Json>();
-  }
+  const bool never_begun = absl::IsUnavailable(value.status()) && !client->has_begun();
+  const bool given_up =
+      absl::IsCancelled(value.status()) && !(target.interrupted && target.interrupted());
+  if ((never_begun || given_up) && client->WaitGone(kGoneTimeoutMs)) return std::optional<Json>();
   COWL_RETURN_IF_ERROR(value.status());
   return std::optional<Json>(*std::move(value));
 }

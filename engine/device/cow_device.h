@@ -7,6 +7,7 @@
 #pragma once
 
 #include <functional>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,6 +40,8 @@ struct CowDeviceOptions {
   // Makes the overlay at the first write, durably, known to the catalog. Runs on the loop. Not set:
   // read_only.
   std::function<Task<absl::StatusOr<std::unique_ptr<Overlay>>>()> make_overlay;
+  // Makes a little room on a full disk, for what frees more of it. Not set: there is none.
+  std::function<Task<void>()> make_room;
 };
 
 class CowDevice : public BlockDevice {
@@ -95,9 +98,10 @@ class CowDevice : public BlockDevice {
   Task<absl::StatusOr<BlockRanges>> DurablyHiddenIn(const ExtentArray& layer);
   // Grows with every change of what the overlay holds.
   uint64_t version() const { return version_; }
-  // What reads under way may still use of former chains and overlays: all of it has expired once
-  // they have ended.
-  std::vector<std::weak_ptr<const void>> FormerMaps() const { return former_; }
+  // Requests that begin from here on use nothing of former chains and overlays; true when those
+  // have ended that began before.
+  void BeginGeneration() { generations_.push_back(0); }
+  bool HaveFormerEnded();
   // Called once, on the loop, when the next change ends.
   void WatchNextChange(std::function<void()> watch) { watch_ = std::move(watch); }
 
@@ -119,12 +123,15 @@ class CowDevice : public BlockDevice {
   // Counts a request while it is under way; a change also as such.
   class Operation {
    public:
-    Operation(CowDevice& device, bool is_change) : device_(device), is_change_(is_change) {
+    Operation(CowDevice& device, bool is_change)
+        : device_(device), generation_(device.generations_.back()), is_change_(is_change) {
+      ++generation_;
       ++device_.operations_;
       if (is_change_) ++device_.changes_;
     }
     ~Operation() {
       if (is_change_) device_.EndChange();
+      --generation_;
       if (--device_.operations_ == 0) device_.operations_done_.WakeAll();
     }
     Operation(const Operation&) = delete;
@@ -132,6 +139,7 @@ class CowDevice : public BlockDevice {
 
    private:
     CowDevice& device_;
+    uint64_t& generation_;
     const bool is_change_;
   };
 
@@ -149,6 +157,7 @@ class CowDevice : public BlockDevice {
   Task<void> BeginChange();
   Task<void> LetSwitchPass();
   Task<absl::Status> EnsureOverlay();
+  Task<absl::Status> EnsureOverlayToZero();
   Task<absl::Status> WriteRange(uint64_t offset_bytes, std::span<const std::byte> from,
                                 Zeros zeros);
   Task<absl::Status> WriteBlocks(uint64_t block, std::span<const std::byte> data);
@@ -160,7 +169,6 @@ class CowDevice : public BlockDevice {
   uint64_t SeenBelow(uint64_t begin, uint64_t end) const;
   void CountBelow();
   void EndChange();
-  void KeepTrackOf(std::weak_ptr<const void> former);
 
   DataFileCache& files_;
   CowDeviceOptions options_;
@@ -169,13 +177,13 @@ class CowDevice : public BlockDevice {
   std::shared_ptr<Overlay> overlay_;
   std::shared_ptr<Overlay> sealed_;
   std::shared_ptr<const ChainMap> chain_;
-  std::vector<std::weak_ptr<const void>> former_;  // chains and overlays that were replaced
   std::vector<std::shared_ptr<DataFile>>
       chain_files_;  // by ChainMap::files; opened at their first read
 
   // Requests in flight, and who waits for none.
   RangeLock locks_;
   uint64_t operations_ = 0;
+  std::list<uint64_t> generations_ = {0};  // of operations_, how many began in each; newest last
   uint64_t changes_ = 0;
   bool paused_ = false;
   bool making_overlay_ = false;

@@ -68,20 +68,18 @@ void CowDevice::InstallChain(std::shared_ptr<const ChainMap> chain) {
   ReplaceChain(std::move(chain));
   // Also where SealSwitched did not come to its end, and its layer was found to be there.
   if (overlay_ != nullptr) overlay_->SetPredecessor(nullptr);
-  KeepTrackOf(sealed_);
   sealed_ = nullptr;
   ++version_;  // what is seen below may count no more: as a named image's
 }
 
 void CowDevice::ReplaceChain(std::shared_ptr<const ChainMap> chain) {
-  KeepTrackOf(chain_);
   chain_ = std::move(chain);
   chain_files_.assign(chain_->files.size(), nullptr);
 }
 
-void CowDevice::KeepTrackOf(std::weak_ptr<const void> former) {
-  std::erase_if(former_, [](const std::weak_ptr<const void>& one) { return one.expired(); });
-  former_.push_back(std::move(former));
+bool CowDevice::HaveFormerEnded() {
+  while (generations_.size() > 1 && generations_.front() == 0) generations_.pop_front();
+  return generations_.size() == 1;
 }
 
 BlockRanges CowDevice::HiddenIn(const ExtentArray& layer) const {

@@ -36,6 +36,14 @@ Task<absl::Status> CowDevice::EnsureOverlay() {
   co_return made.status();
 }
 
+// A discard makes room: want of room must not keep it from that.
+Task<absl::Status> CowDevice::EnsureOverlayToZero() {
+  absl::Status status = co_await EnsureOverlay();
+  if (!absl::IsResourceExhausted(status) || !options_.make_room) co_return status;
+  co_await options_.make_room();
+  co_return co_await EnsureOverlay();
+}
+
 Task<absl::Status> CowDevice::Write(uint64_t offset_bytes, std::span<const std::byte> from,
                                     WriteOptions options) {
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, from.size()));
@@ -147,7 +155,7 @@ Task<absl::Status> CowDevice::Discard(uint64_t offset_bytes, uint64_t length_byt
     // The last block of a disk that ends within one is whole when the discard reaches the end.
     const bool reaches_end = offset_bytes + length_bytes == options_.size_bytes;
     const uint64_t end_block = reaches_end ? BlocksCeil(options_.size_bytes) : split.end_block;
-    COWL_CO_RETURN_IF_ERROR(co_await EnsureOverlay());
+    COWL_CO_RETURN_IF_ERROR(co_await EnsureOverlayToZero());
     if (split.begin_block < end_block)
       COWL_CO_RETURN_IF_ERROR(co_await ZeroBlocks(split.begin_block, end_block));
   }
@@ -157,7 +165,11 @@ Task<absl::Status> CowDevice::Discard(uint64_t offset_bytes, uint64_t length_byt
 
 Task<absl::Status> CowDevice::ZeroBlocks(uint64_t begin, uint64_t end) {
   const RangeLock::Guard guard = co_await locks_.Lock(begin, end, /*exclusive=*/false);
-  const absl::Status status = co_await overlay_->Zero(begin, end - begin);
+  absl::Status status = co_await overlay_->Zero(begin, end - begin);
+  if (absl::IsResourceExhausted(status) && options_.make_room) {
+    co_await options_.make_room();
+    status = co_await overlay_->Zero(begin, end - begin);
+  }
   if (status.ok()) ++version_;
   co_return status;
 }
@@ -172,10 +184,11 @@ Task<absl::Status> CowDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length
   co_await BeginChange();
   {
     const Operation operation(*this, /*is_change=*/true);
-    COWL_CO_RETURN_IF_ERROR(co_await EnsureOverlay());
     if (options.no_hole) {
+      COWL_CO_RETURN_IF_ERROR(co_await EnsureOverlay());
       COWL_CO_RETURN_IF_ERROR(co_await WriteZeroData(offset_bytes, length_bytes));
     } else {
+      COWL_CO_RETURN_IF_ERROR(co_await EnsureOverlayToZero());
       COWL_CO_RETURN_IF_ERROR(co_await ZeroRange(offset_bytes, length_bytes));
     }
   }

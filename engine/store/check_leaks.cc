@@ -39,8 +39,9 @@ BlockRanges InWholeUnits(const BlockRanges& ranges, uint64_t unit_blocks) {
 absl::Status Checker::CheckLeaks() {
   store_.worker_.Wait(std::chrono::seconds(2));  // what is being freed is no leak
   COWL_RETURN_IF_ERROR(FindUnnamedFiles());
-  for (const std::string& path : AbandonedFiles(store_.paths_.root))
-    run_.Leak(path, 0, "was left by an import that was killed");
+  for (const std::string& path : AbandonedFiles(store_.paths_.root)) {
+    if (DiskBytesOf(path) > 0) run_.Leak(path, 0, "was left by an import that was killed");
+  }
   COWL_ASSIGN_OR_RETURN(const std::set<Uuid> due, store_.Read<std::set<Uuid>>(Reaper::DueFiles));
   for (auto& [file, live] : run_.live) {
     if (due.contains(file) || run_.unread.contains(file)) continue;

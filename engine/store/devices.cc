@@ -229,7 +229,17 @@ absl::Status StoreImpl::Reset(const std::string& name, bool force) {
   COWL_RETURN_IF_ERROR(RequireUnused(device, force));
   CloseDisk(*device.entry).IgnoreError();  // what it could not write is thrown away anyway
   const DeviceRow old = device.row;
-  COWL_RETURN_IF_ERROR(EditDevice(name, [](DeviceRow& row) {
+  // The overlay of a device that was shrunk hides what its image has beyond the end: without it the
+  // device is as large as its image again, as every new one is at least.
+  uint64_t size_bytes = old.size_bytes;
+  if (!old.image_layer.IsNil()) {
+    COWL_ASSIGN_OR_RETURN(const LayerRow image, Read<LayerRow>([&](CatalogQueries& queries) {
+                            return queries.FindLayer(old.image_layer);
+                          }));
+    size_bytes = std::max(size_bytes, image.size_bytes);
+  }
+  COWL_RETURN_IF_ERROR(EditDevice(name, [&](DeviceRow& row) {
+    row.size_bytes = size_bytes;
     row.base_layer = row.image_layer;
     row.overlay = Uuid::Random();
     row.overlay_written = false;

@@ -31,6 +31,8 @@ struct OverlayMaker {
   Overlay::NewOptions options;
 };
 
+Task<void> RunAside(Loop& loop, std::function<void()> work) { co_await Offload(loop, work); }
+
 // The file is durable before the row says that it exists.
 Task<OverlayOr> MakeOverlay(const OverlayMaker& maker) {
   const std::string name = DataFileName(maker.options.id);
@@ -175,6 +177,7 @@ absl::StatusOr<CowDeviceOptions> StoreImpl::OptionsFor(const DeviceRow& row, Loo
                    paths_.Of(kLayersFolder),
                    {row.overlay, row.base_layer, row.size_bytes}});
   options.make_overlay = [maker] { return MakeOverlay(*maker); };
+  options.make_room = [this, &slot] { return RunAside(slot.loop(), [this] { MakeRoom(); }); };
   return options;
 }
 

@@ -67,13 +67,14 @@ Task<absl::StatusOr<BlockRanges>> DurablyHidden(CowDevice& device) {
   co_return co_await device.DurablyHiddenIn(top);
 }
 
-// Returns what reads under way may still use.
-Task<std::vector<std::weak_ptr<const void>>> SwapChain(CowDevice& device, ChainPointer chain,
-                                                       DeviceCap cap) {
+Task<absl::Status> SwapChain(CowDevice& device, ChainPointer chain, DeviceCap cap) {
   device.ReplaceChain(std::move(chain));
   device.SetCap(std::move(cap));
-  co_return device.FormerMaps();
+  device.BeginGeneration();
+  co_return absl::OkStatus();
 }
+
+Task<bool> HaveFormerEnded(CowDevice& device) { co_return device.HaveFormerEnded(); }
 
 Task<absl::Status> SetCapOnLoop(CowDevice& device, DeviceCap cap) {
   device.SetCap(std::move(cap));
@@ -90,14 +91,13 @@ Task<absl::Status> WatchOnLoop(CowDevice& device, uint64_t seen_version,
   co_return absl::OkStatus();
 }
 
-absl::Status WaitForReads(const std::vector<std::weak_ptr<const void>>& former) {
+// Requests that began before the chain was swapped may still read what it no longer names.
+absl::Status WaitForRequests(Disk& disk) {
   const auto patience_ends = Clock::now() + kReadPatience;
-  for (const std::weak_ptr<const void>& map : former) {
-    while (!map.expired()) {
-      if (Clock::now() > patience_ends)
-        return absl::DeadlineExceededError("a read of the layer below does not end");
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+  while (!RunOn(disk.slot->loop(), HaveFormerEnded(*disk.cow))) {
+    if (Clock::now() > patience_ends)
+      return absl::DeadlineExceededError("a request that reads the layer below does not end");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return absl::OkStatus();
 }
@@ -224,15 +224,15 @@ absl::Status HiddenSpace::GiveBack(LockedDevice& device) {
     return absl::OkStatus();
   }));
   absl::Status dropped = Drop(device, *layer, hidden);
-  if (absl::IsResourceExhausted(dropped) && store_.reserve_.Spend())
+  if (absl::IsResourceExhausted(dropped) && store_.MakeRoom())
     dropped = Drop(device, *layer, hidden);
   COWL_RETURN_IF_ERROR(dropped);
   COWL_ASSIGN_OR_RETURN(ChainPointer chain, store_.LoadChain(*disk.slot, layer->id));
   COWL_ASSIGN_OR_RETURN(DeviceCap cap, store_.CapOf(device.row));
-  const auto former =
-      RunOn(disk.slot->loop(), SwapChain(*disk.cow, std::move(chain), std::move(cap)));
+  COWL_RETURN_IF_ERROR(
+      RunOn(disk.slot->loop(), SwapChain(*disk.cow, std::move(chain), std::move(cap))));
   lock.unlock();
-  COWL_RETURN_IF_ERROR(WaitForReads(former));
+  COWL_RETURN_IF_ERROR(WaitForRequests(disk));
   store_.ReapSoon();
   return absl::OkStatus();
 }

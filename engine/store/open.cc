@@ -108,7 +108,7 @@ StoreImpl::StoreImpl(StorePaths paths, const StoreOptions& options, StoreLock lo
       loops_(paths_.root, backend, threads),
       reaper_(paths_, *catalog_, loops_, chains_, held_, files_mutex_),
       exports_(*this) {
-  catalog_->SetMakeRoom([this] { return reserve_.Spend(); });
+  catalog_->SetMakeRoom([this] { return MakeRoom(); });
 }
 
 StoreImpl::~StoreImpl() {
@@ -163,13 +163,17 @@ absl::Status StoreImpl::ForgetDeadPins() {
   });
 }
 
+bool StoreImpl::MakeRoom() {
+  worker_.PostAfter(std::chrono::milliseconds(100), [this] { reserve_.Refill(); });
+  return reserve_.Spend();
+}
+
 void StoreImpl::ReapSoon() {
   if (options_.read_only || reap_posted_.exchange(true)) return;
   worker_.Post([this] {
     reap_posted_ = false;
     absl::StatusOr<uint64_t> freed_bytes = reaper_.Run();
-    if (absl::IsResourceExhausted(freed_bytes.status()) && reserve_.Spend())
-      freed_bytes = reaper_.Run();
+    if (absl::IsResourceExhausted(freed_bytes.status()) && MakeRoom()) freed_bytes = reaper_.Run();
     if (!freed_bytes.ok()) Warn("deleting layers that nobody names", freed_bytes.status());
     reserve_.Refill();
     // Whoever went may have been the last to read, beside a device, what that has written over.

@@ -1,6 +1,6 @@
 // reserve.h: a few MiB of disk that nobody uses, so that a full disk never stops space from being
-// freed: given away when metadata meets ENOSPC, taken back when there is room again. Threads: any.
-// Errors: none; a reserve that cannot be had is not there.
+// freed: given away when metadata or a discard meets ENOSPC, taken back when there is room again,
+// up to half of it. Threads: any. Errors: none; a reserve that cannot be had is not there.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ class Reserve {
 
   // True when that freed something.
   bool Spend();
-  // Fills it up again, where the disk has at least twice that left.
+  // Fills it up again, as long as it leaves as much free as it holds.
   void Refill();
 
  private:

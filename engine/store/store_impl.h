@@ -209,6 +209,8 @@ class StoreImpl : public Store {
 
   // The reaper, run by the worker; waits for it for up to two seconds.
   void ReapSoon();
+  // Gives the reserve away, and takes it back soon.
+  bool MakeRoom();
   void ReapAndWait();
 
   const StorePaths paths_;

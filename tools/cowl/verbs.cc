@@ -185,7 +185,8 @@ std::vector<Verb> DeviceVerbs() {
        {Required("DEVICE", ValueKind::kDevice)},
        {},
        "disconnect who uses it",
-       "Throws away what was written to the device, at once.",
+       "Throws away what was written to the device, at once. A device that was shrunk is as large "
+       "as its image again.",
        {{"cowl reset web", "as it was made"}},
        RunReset},
       {"resize",

@@ -111,6 +111,23 @@ TEST_F(DevicesTest, AWriteOfAClientThatRacesWithAResizeIsNotForgotten) {
   EXPECT_EQ(Connect("web").At(0), 'x');
 }
 
+// The overlay that a reset throws away is what hides the image's end.
+TEST_F(DevicesTest, AResetOfAShrunkDeviceMakesItAsLargeAsItsImage) {
+  Import("base", "abcdefgh");
+  ASSERT_OK(store().Create("base", "web", {}));
+  ASSERT_OK(store().Resize("web", kBlockBytes, true));
+  ASSERT_OK(store().Reset("web", false));
+  EXPECT_EQ(Content("web"), "abcdefgh");
+  ASSERT_OK(store().Resize("web", kBlockBytes, true));
+  ASSERT_OK(store().Commit("web", "small", false));
+  ASSERT_OK(store().Create("small", "large", {.size_bytes = 8 * kBlockBytes}));
+  EXPECT_EQ(Content("large"), "a0000000") << "nothing of what lies beyond the image's end";
+  ASSERT_OK(store().Resize("large", 16 * kBlockBytes, false));
+  ASSERT_OK(store().Reset("large", false));
+  EXPECT_EQ(Content("large"), "a000000000000000") << "one that grew keeps its size";
+  ExpectClean();
+}
+
 TEST_F(DevicesTest, ResetGoesBackToTheImageAndFreesTheOverlay) {
   Import("base", "abcd");
   ASSERT_OK(store().Create("base", "web", {}));

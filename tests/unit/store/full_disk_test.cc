@@ -91,6 +91,26 @@ TEST_F(FullDiskTest, WritingGoesOnOnceThereIsRoom) {
   ExpectClean();
 }
 
+// Whoever filled it: the device's own files have no room left then.
+TEST_F(FullDiskTest, DiscardsMayUseTheReserve) {
+  constexpr uint64_t kBlocks = 8 * kMiB / kBlockBytes;
+  for (const char* const name : {"web", "unwritten"})
+    ASSERT_OK(store_->CreateEmpty(name, {.size_bytes = 64 * kMiB}));
+  ASSERT_OK(Connect("web").Fill(0, kBlocks, 'w'));
+  ASSERT_OK(store_->Clone("web", "clone"));
+  Open();
+  FillDisk();
+  for (const char* const name : {"web", "unwritten", "clone"}) {
+    EXPECT_OK(Connect(name).Discard(0, kBlocks / 2)) << name;
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // half of what came is kept
+    FillDisk();
+  }
+  std::filesystem::remove(temp_ / "filler");
+  EXPECT_EQ(Connect("web").At(kBlocks / 2), 'w');
+  EXPECT_EQ(Connect("clone").At(0), '0');
+  ExpectClean();
+}
+
 TEST_F(FullDiskTest, ADiscardBelowAnExportGivesSpaceBack) {
   constexpr uint64_t kBlocks = 20 * kMiB / kBlockBytes;
   ASSERT_OK(store_->CreateEmpty("web", {.size_bytes = 64 * kMiB}));

@@ -120,6 +120,30 @@ TEST_F(OwnLayersTest, WhatACloneStillReadsStays) {
   ExpectClean();
 }
 
+// Nobody has to wait for those who read the image beside.
+TEST_F(OwnLayersTest, OthersOnTheSameImageHoldUpNothing) {
+  Import("base", std::string(kBlocks, 'i'));
+  ASSERT_OK(store().Create("base", "a", {}));
+  ASSERT_OK(store().Create("base", "b", {}));
+  Client other = Connect("b");
+  ASSERT_EQ(other.At(0), 'i');
+  Client client = Connect("a");
+  ASSERT_EQ(client.At(0), 'i');
+  ASSERT_OK(client.Fill(0, kBlocks / 2, 'a'));
+  const auto view = store().Freeze("a", ::getpid());
+  ASSERT_OK(view);
+  ASSERT_OK(store().Release(view->token));
+  ASSERT_OK(client.Fill(0, kBlocks / 2, 'b'));
+  const auto begin = std::chrono::steady_clock::now();
+  client = Client(nullptr);  // closing gives back, too
+  ASSERT_OK(store().Reset("a", false));
+  // What must not be waited for ends with `other`, at the end of the test.
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+  EXPECT_EQ(other.At(0), 'i');
+  other = Client(nullptr);
+  ExpectClean();
+}
+
 TEST_F(OwnLayersTest, AClosedDeviceGivesBackWhatItsLastCloneRead) {
   {
     Client client = Connect("web");
