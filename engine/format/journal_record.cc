@@ -14,6 +14,18 @@ constexpr unsigned kRunShift = 28;
 constexpr uint64_t kRunMask = (1ull << kRunShift) - 1;
 constexpr uint64_t kBlockLimit = 1ull << 36;
 
+constexpr size_t kCheckedFrom = 8;
+constexpr size_t kLengthAt = 36;
+
+// How long the record at the start of `from` says that it is, where that can be.
+std::optional<size_t> LengthOf(std::span<const std::byte> from) {
+  if (from.size() < JournalRecord::kHeaderBytes) return std::nullopt;
+  const size_t length = LoadLittle<uint32_t>(from.data() + kLengthAt);
+  const bool can_be = length >= JournalRecord::kHeaderBytes && length % 8 == 0 &&
+                      length <= JournalRecord::kBytesMax && length <= from.size();
+  return can_be ? std::optional(length) : std::nullopt;
+}
+
 class Writer {
  public:
   explicit Writer(std::vector<std::byte>& out) : out_(out) {}
@@ -157,32 +169,34 @@ uint64_t EncodeRecord(const JournalRecord& record, uint64_t secret, std::vector<
   writer.Put(uint16_t{0});
   writer.Put(static_cast<uint32_t>(record.runs.size()));
   PutPayload(record, writer);
-  const size_t length = out.size() - at;
-  StoreLittle(out.data() + at + 36, static_cast<uint32_t>(length));
-  const uint64_t check = Xxh3(std::span(out).subspan(at + 8), secret);
-  StoreLittle(out.data() + at, check);
-  return check;
+  StoreLittle(out.data() + at + kLengthAt, static_cast<uint32_t>(out.size() - at));
+  COWL_CHECK(FinishRecord(std::span(out).subspan(at), secret));
+  return LoadLittle<uint64_t>(out.data() + at);
+}
+
+bool FinishRecord(std::span<std::byte> from, uint64_t secret) {
+  const std::optional<size_t> length = LengthOf(from);
+  if (!length) return false;
+  StoreLittle(from.data(), Xxh3(from.subspan(kCheckedFrom, *length - kCheckedFrom), secret));
+  return true;
 }
 
 std::optional<JournalRecord> DecodeRecord(std::span<const std::byte> from, uint64_t secret,
                                           size_t* length_bytes) {
-  if (from.size() < JournalRecord::kHeaderBytes) return std::nullopt;
-  const size_t length = LoadLittle<uint32_t>(from.data() + 36);
-  if (length < JournalRecord::kHeaderBytes || length % 8 != 0 ||
-      length > JournalRecord::kBytesMax || length > from.size()) {
-    return std::nullopt;
-  }
+  const std::optional<size_t> length = LengthOf(from);
+  if (!length) return std::nullopt;
   JournalRecord record;
   record.check = LoadLittle<uint64_t>(from.data());
-  if (record.check != Xxh3(from.subspan(8, length - 8), secret)) return std::nullopt;
+  if (record.check != Xxh3(from.subspan(kCheckedFrom, *length - kCheckedFrom), secret))
+    return std::nullopt;
   record.previous_check = LoadLittle<uint64_t>(from.data() + 8);
   record.order = LoadLittle<uint64_t>(from.data() + 16);
   record.durable_order = LoadLittle<uint64_t>(from.data() + 24);
   record.incarnation = LoadLittle<uint32_t>(from.data() + 32);
   record.type = static_cast<JournalRecord::Type>(LoadLittle<uint16_t>(from.data() + 40));
-  Reader reader(from.subspan(JournalRecord::kHeaderBytes, length - JournalRecord::kHeaderBytes));
+  Reader reader(from.subspan(JournalRecord::kHeaderBytes, *length - JournalRecord::kHeaderBytes));
   if (!TakePayload(record, LoadLittle<uint32_t>(from.data() + 44), reader)) return std::nullopt;
-  *length_bytes = length;
+  *length_bytes = *length;
   return record;
 }
 

@@ -73,6 +73,10 @@ size_t EncodedBytes(const JournalRecord& record);
 // each with a sum.
 uint64_t EncodeRecord(const JournalRecord& record, uint64_t secret, std::vector<std::byte>& out);
 
+// Fills in the check of the record at the start of `from`; to be called when its fields are in
+// place. False when its length cannot be.
+bool FinishRecord(std::span<std::byte> from, uint64_t secret);
+
 // The record at the start of `from`; *length_bytes is then its length. Says nothing about whether
 // it follows another.
 std::optional<JournalRecord> DecodeRecord(std::span<const std::byte> from, uint64_t secret,

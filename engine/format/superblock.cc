@@ -152,8 +152,13 @@ void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into) {
   std::memcpy(disk.created_by, superblock.created_by.data(), superblock.created_by.size());
   std::memset(into.data(), 0, into.size());
   std::memcpy(into.data(), &disk, sizeof(disk));
-  StoreLittle(into.data() + offsetof(DiskSuperblock, check),
-              Xxh3(into.subspan(kCheckedFrom, kSectorBytes - kCheckedFrom)));
+  FinishSuperblock(into);
+}
+
+void FinishSuperblock(std::span<std::byte> block) {
+  COWL_CHECK(block.size() == kBlockBytes);
+  StoreLittle(block.data() + offsetof(DiskSuperblock, check),
+              Xxh3(block.subspan(kCheckedFrom, kSectorBytes - kCheckedFrom)));
 }
 
 absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from,

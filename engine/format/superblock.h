@@ -66,6 +66,9 @@ struct Superblock {
 // `into` is one block. CHECKs that created_by fits.
 void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into);
 
+// Fills in the check of a superblock's block; to be called when its fields are in place.
+void FinishSuperblock(std::span<std::byte> block);
+
 // `from` is one block. `path` names the file in errors.
 absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from,
                                             const std::string& path);
