@@ -21,6 +21,9 @@ struct Overlay::CheckpointWork {
   std::shared_ptr<const OverlayMap::Frozen> frozen;
   Superblock next;  // what the superblock will say
   std::shared_ptr<const ExtentArray> base;
+  // Blocks behind the end of the file get no checksum: a record that was replaced may name such,
+  // and anywhere, when a crash or a truncation took them.
+  uint64_t file_blocks = 0;
   std::map<uint64_t, std::vector<std::byte>> pages;  // by index
   std::vector<uint64_t> page_blocks;
   std::vector<SlotRun> taken;     // by this checkpoint; returned if it fails
@@ -158,8 +161,9 @@ Task<absl::Status> Overlay::WriteCheckpoint(CheckpointWork& work) {
   const std::shared_ptr<const ExtentArray> old_base = map_.base();
   co_await Offload(loop_, [&work, &old_base] {
     work.base = std::make_shared<const ExtentArray>(MergeRanges(work.frozen->runs, *old_base));
-    for (const auto& [physical, sum] : work.frozen->sums)
-      StoreSum(work.pages[SumPageOf(physical)], physical, sum);
+    for (const auto& [physical, sum] : work.frozen->sums) {
+      if (physical < work.file_blocks) StoreSum(work.pages[SumPageOf(physical)], physical, sum);
+    }
     for (auto& [index, page] : work.pages) FinishSumPage(page, index);
   });
   COWL_CO_RETURN_IF_ERROR(co_await WriteCheckpointSections(work));
@@ -178,7 +182,11 @@ Task<absl::Status> Overlay::WriteCheckpoint(CheckpointWork& work) {
 }
 
 Task<absl::Status> Overlay::LoadOldPages(CheckpointWork& work) {
+  absl::StatusOr<uint64_t> size = file_->SizeBytes();
+  if (!size.ok()) co_return size.status();
+  work.file_blocks = BlocksCeil(*size);
   for (const auto& [physical, sum] : work.frozen->sums) {
+    if (physical >= work.file_blocks) continue;
     std::vector<std::byte>& page = work.pages[SumPageOf(physical)];
     if (page.empty()) page.resize(kBlockBytes);
   }

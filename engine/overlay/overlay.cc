@@ -26,7 +26,9 @@ constexpr uint64_t kPinnedBlocksMin = 32 * kMiB / kBlockBytes;
 class UsedBlocks {
  public:
   void Add(uint64_t begin, uint64_t end) {
-    if (begin < end) ranges_.emplace_back(begin, end);
+    if (begin >= end) return;
+    ranges_.emplace_back(begin, end);
+    end_ = std::max(end_, end);
   }
   // The first block that is claimed twice, or nullopt.
   std::optional<uint64_t> Sort() {
@@ -44,10 +46,11 @@ class UsedBlocks {
       from = end;
     }
   }
-  uint64_t end() const { return ranges_.empty() ? 0 : ranges_.back().second; }
+  uint64_t end() const { return end_; }
 
  private:
   std::vector<std::pair<uint64_t, uint64_t>> ranges_;
+  uint64_t end_ = 0;
 };
 
 }  // namespace
@@ -106,7 +109,7 @@ Task<absl::StatusOr<std::unique_ptr<Overlay>>> Overlay::Open(Loop& loop, Storage
       co_await ReplayJournal(*overlay->file_, *root, journal_is_durable, overlay->map_);
   if (!replayed.ok()) co_return replayed.status();
   overlay->AdoptReplayed(*replayed);
-  COWL_CO_RETURN_IF_ERROR(overlay->RebuildSlots(replayed->pinned));
+  COWL_CO_RETURN_IF_ERROR(overlay->RebuildSlots(replayed->pinned, mode != OpenMode::kRead));
   co_return overlay;
 }
 
@@ -138,22 +141,34 @@ void Overlay::AdoptReplayed(const ReplayedJournal& replayed) {
   facts_.seal_successor = replayed.seal->peer;
 }
 
-absl::Status Overlay::RebuildSlots(const std::vector<SlotRun>& pinned) {
+absl::Status Overlay::RebuildSlots(const std::vector<SlotRun>& pinned, bool is_writable) {
   UsedBlocks used;
   for (const auto& [begin, end] : MetadataRanges(RootWithoutJournal(root_), sums_.page_blocks()))
     used.Add(begin, end);
-  for (const SlotRun& chunk : chunks_) used.Add(chunk.physical, chunk.physical + chunk.blocks);
   for (const SlotRun& run : pinned) used.Add(run.physical, run.physical + run.blocks);
   map_.VisitRange(0, Extent::kStartLimit, [&](const Segment& segment) {
     if (segment.kind == Segment::Kind::kData)
       used.Add(segment.physical, segment.physical + segment.length);
   });
+  absl::StatusOr<uint64_t> size = file_->SizeBytes();
+  if (!size.ok()) return size.status();
+  // All this was written before it was named. What is still there can be read. But nothing may be
+  // written: the free space between the end and the last block that is named might be terabytes.
+  // Of a chunk a crash may have taken the end that held no records.
+  uint64_t named_end = used.end();
+  for (const SlotRun& chunk : chunks_) {
+    used.Add(chunk.physical, chunk.physical + chunk.blocks);
+    named_end = std::max(named_end, chunk.physical + 1);
+  }
+  if (is_writable && named_end > BlocksCeil(*size)) {
+    return DataLoss(absl::StrCat(file_->path(), ": block ", named_end - 1,
+                                 " lies beyond the end of ",
+                                 "the file: it was truncated, and can only be read"));
+  }
   if (const std::optional<uint64_t> twice = used.Sort()) {
     return DataLoss(absl::StrCat(file_->path(), ": block ", *twice,
                                  " of the file is claimed twice: map and journal disagree"));
   }
-  absl::StatusOr<uint64_t> size = file_->SizeBytes();
-  if (!size.ok()) return size.status();
   slots_ = SlotAllocator(std::max(used.end(), BlocksCeil(*size)));
   const auto add_free = [&](const SlotRun& run) {
     // Closing in order punched what was free.

@@ -138,7 +138,7 @@ class Overlay {
           std::vector<uint64_t> page_blocks);
 
   void AdoptReplayed(const ReplayedJournal& replayed);
-  absl::Status RebuildSlots(const std::vector<SlotRun>& pinned);
+  absl::Status RebuildSlots(const std::vector<SlotRun>& pinned, bool is_writable);
 
   // Writing (overlay.cc).
   Task<absl::Status> Admit();

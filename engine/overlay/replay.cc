@@ -235,6 +235,19 @@ Task<absl::StatusOr<size_t>> CountHolding(File& file, const Chain& chain, uint64
   co_return holding;
 }
 
+// The end of the chain without a link to a chunk that is not there: a crash took back that the file
+// had been made longer, and whatever was in it. The next record goes where the link stood. To write
+// on behind the end of the file instead would take all between for free space.
+Task<absl::Status> DropLinkToNothing(File& file, uint64_t secret, Chain& chain) {
+  if (chain.records.empty()) co_return absl::OkStatus();
+  absl::StatusOr<uint64_t> file_bytes = file.SizeBytes();
+  if (!file_bytes.ok()) co_return file_bytes.status();
+  const JournalRecord last = chain.Decode(chain.records.back(), secret);
+  const bool is_link = last.type == JournalRecord::Type::kLink;
+  if (is_link && BlockOffsetBytes(last.chunk.physical) >= *file_bytes) chain.records.pop_back();
+  co_return absl::OkStatus();
+}
+
 // Sorts out the slots that records above D took and gave up.
 class TailSlots {
  public:
@@ -306,6 +319,10 @@ Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock
       co_await CountHolding(file, *chain, superblock.secret, replayed.durable_order);
   if (!holding.ok()) co_return holding.status();
   chain->records.resize(*holding);
+  COWL_CO_RETURN_IF_ERROR(co_await DropLinkToNothing(file, superblock.secret, *chain));
+  const uint64_t held_order =
+      chain->records.empty() ? superblock.checkpoint_order : chain->records.back().order;
+  replayed.durable_order = std::min(replayed.durable_order, held_order);
 
   TailSlots tail;
   replayed.position = chain->start;

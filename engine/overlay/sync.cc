@@ -91,11 +91,14 @@ Task<absl::Status> Overlay::RewriteTail() {
   }
   const RecoveredJournal journal = std::move(recovered_journal_);
   recovered_journal_ = {};
+  absl::StatusOr<uint64_t> size = file_->SizeBytes();
+  if (!size.ok()) co_return size.status();
   for (size_t i = 0; i < journal.chunks.size(); ++i) {
     const bool last = i + 1 == journal.chunks.size();
     const uint64_t begin = BlockOffsetBytes(journal.chunks[i].physical);
     const uint64_t length = last ? journal.last_bytes : BlockOffsetBytes(journal.chunks[i].blocks);
-    COWL_CO_RETURN_IF_ERROR(co_await RewriteRange(*file_, begin, begin + length));
+    // A crash may have taken the end of a chunk, which held none of its records.
+    COWL_CO_RETURN_IF_ERROR(co_await RewriteRange(*file_, begin, std::min(begin + length, *size)));
   }
   co_return absl::OkStatus();
 }

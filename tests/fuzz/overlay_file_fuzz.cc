@@ -108,6 +108,7 @@ void Change(Overlay& overlay, Model& model) {
 OverlayPointer Open(Loop& loop, MemoryStorage& storage, const Uuid& id, const Model& model) {
   absl::StatusOr<OverlayPointer> opened =
       RunInline(Overlay::Open(loop, storage, id, OpenMode::kReadWrite, false));
+  if (!opened.ok()) std::fprintf(stderr, "lost: %s\n", Message(opened.status()).c_str());
   COWL_CHECK(opened.ok());
   CheckHolds(**opened, model);
   return *std::move(opened);

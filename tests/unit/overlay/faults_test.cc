@@ -53,6 +53,27 @@ class FaultsTest : public testing::Test {
       ASSERT_TRUE(found == expected) << block;
     }
   }
+  // Ends the overlay as a kill does, and appends a record that is whole, fits, and may say of
+  // itself that it is durable.
+  void AppendByHand(JournalRecord record, bool is_durable = true) {
+    overlay_.reset();
+    auto file = memory_.Open(DataFileName(id_), OpenMode::kReadWrite);
+    ASSERT_OK(file);
+    const auto root = RunInline(ReadSuperblock(**file));
+    ASSERT_OK(root);
+    OverlayMap map;
+    const auto replayed = RunInline(ReplayJournal(**file, *root, false, map));
+    ASSERT_OK(replayed);
+    const JournalPosition& end = replayed->position;
+    record.order = end.last_order + 1;
+    record.durable_order = is_durable ? record.order : 0;
+    record.previous_check = end.last_check;
+    record.incarnation = root->incarnation;
+    Bytes bytes;
+    EncodeRecord(record, root->secret, bytes);
+    WriteContent(*memory_.files().at(DataFileName(id_)),
+                 BlockOffsetBytes(end.chunk.physical) + end.offset_bytes, bytes);
+  }
   void Reopen(bool close) {
     if (close) {
       ASSERT_OK(RunInline(overlay_->Close()));
@@ -322,6 +343,55 @@ TEST_F(FaultsTest, ARecordThatNamesBlocksBeyondEveryFileIsRefused) {
       EXPECT_THAT(opened, IsCode(absl::StatusCode::kDataLoss));
     }
   }
+}
+
+// A file that was cut off is read, as far as it goes. Who would write to it would have to do with
+// terabytes of free space and checksums between its end and what the map names.
+TEST_F(FaultsTest, AFileThatLostBlocksIsNotWrittenTo) {
+  ASSERT_OK(Write(1));
+  JournalRecord record;
+  record.start = 0;  // before what is there: the order of the map is not that of the file
+  record.blocks = 1;
+  record.runs = {{Extent::kPhysicalLimit - 1, 1}};
+  record.sums = {1};
+  AppendByHand(record);
+  const auto writable = RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kReadWrite, false));
+  EXPECT_THAT(writable, IsCode(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(writable, SaysThat("truncated"));
+  auto readable = RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kRead, false));
+  ASSERT_OK(readable);
+  overlay_ = *std::move(readable);
+  Check();
+  // Those that were given up are nobody's loss, and no table of checksums reaches them.
+  record.type = JournalRecord::Type::kZero;
+  record.runs.clear();
+  AppendByHand(record);
+  Reopen(false);
+  ASSERT_OK(Write(2));
+  Reopen(true);
+  Check();
+  EXPECT_LT(*overlay_->file().SizeBytes(), kMiB);
+}
+
+// The machine's crash took back that the file had been made longer.
+TEST_F(FaultsTest, AChunkBehindTheEndOfTheFileIsNoneYet) {
+  ASSERT_OK(Write(1));
+  JournalRecord record;
+  record.type = JournalRecord::Type::kLink;
+  record.chunk = {Extent::kPhysicalLimit - 16, 16};
+  AppendByHand(record, /*is_durable=*/false);
+  Reopen(false);
+  Check();
+  ASSERT_OK(Write(2));
+  EXPECT_LT(*overlay_->file().SizeBytes(), kMiB);
+  Reopen(false);
+  Check();
+  AppendByHand(record);
+  Reopen(false);
+  ASSERT_OK(Write(3));
+  Reopen(true);
+  Check();
+  EXPECT_LT(*overlay_->file().SizeBytes(), kMiB);
 }
 
 TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
