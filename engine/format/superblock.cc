@@ -78,23 +78,6 @@ absl::Status CheckSection(const Section& section, uint64_t entry_bytes, const ch
   return DataLoss(absl::StrCat(path, ": superblock: the ", what, " section is malformed"));
 }
 
-absl::Status Validate(const Superblock& superblock, const std::string& path) {
-  COWL_RETURN_IF_ERROR(CheckSection(superblock.map, 16, "map", path));
-  COWL_RETURN_IF_ERROR(CheckSection(superblock.sum_pages, 8, "checksum page", path));
-  COWL_RETURN_IF_ERROR(CheckSection(superblock.files, 16, "data file", path));
-  const bool size_ok = superblock.size_bytes >= kDeviceBytesMin &&
-                       superblock.size_bytes <= kDeviceBytesMax &&
-                       superblock.size_bytes % kSectorBytes == 0;
-  const bool has_journal =
-      superblock.journal_block >= Superblock::kFirstFreeBlock && superblock.journal_blocks != 0;
-  const bool no_journal = superblock.journal_block == 0 && superblock.journal_blocks == 0;
-  const bool journal_ok = (has_journal || no_journal) && superblock.journal_block < kBlockLimit &&
-                          superblock.journal_blocks < kBlockLimit - superblock.journal_block;
-  if (size_ok && journal_ok && !superblock.id.IsNil() && superblock.generation != 0)
-    return absl::OkStatus();
-  return DataLoss(absl::StrCat(path, ": superblock: a field is out of its range"));
-}
-
 Superblock ToHost(const DiskSuperblock& disk) {
   Superblock host;
   host.kind = static_cast<DataFileKind>(disk.kind);
@@ -122,6 +105,27 @@ Superblock ToHost(const DiskSuperblock& disk) {
 }
 
 }  // namespace
+
+absl::Status CheckSuperblock(const Superblock& superblock, const std::string& path) {
+  COWL_RETURN_IF_ERROR(CheckSection(superblock.map, 16, "map", path));
+  COWL_RETURN_IF_ERROR(CheckSection(superblock.sum_pages, 8, "checksum page", path));
+  COWL_RETURN_IF_ERROR(CheckSection(superblock.files, 16, "data file", path));
+  const bool size_ok = superblock.size_bytes >= kDeviceBytesMin &&
+                       superblock.size_bytes <= kDeviceBytesMax &&
+                       superblock.size_bytes % kSectorBytes == 0;
+  const bool has_journal =
+      superblock.journal_block >= Superblock::kFirstFreeBlock && superblock.journal_blocks != 0;
+  const bool no_journal = superblock.journal_block == 0 && superblock.journal_blocks == 0;
+  const bool journal_ok = (has_journal || no_journal) && superblock.journal_block < kBlockLimit &&
+                          superblock.journal_blocks < kBlockLimit - superblock.journal_block;
+  const bool counts_ok = superblock.generation != 0 &&
+                         superblock.generation < Superblock::kCountLimit &&
+                         superblock.checkpoint_order < Superblock::kCountLimit &&
+                         superblock.resume_order < Superblock::kCountLimit &&
+                         superblock.incarnation < Superblock::kIncarnationLimit;
+  if (size_ok && journal_ok && counts_ok && !superblock.id.IsNil()) return absl::OkStatus();
+  return DataLoss(absl::StrCat(path, ": superblock: a field is out of its range"));
+}
 
 void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into) {
   COWL_CHECK(into.size() == kBlockBytes);
@@ -183,7 +187,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> from,
     return DataLoss(absl::StrCat(path, ": superblock: a field that must be zero or known is not"));
   }
   Superblock host = ToHost(disk);
-  COWL_RETURN_IF_ERROR(Validate(host, path));
+  COWL_RETURN_IF_ERROR(CheckSuperblock(host, path));
   return host;
 }
 

@@ -34,6 +34,10 @@ struct Section {
 struct Superblock {
   static constexpr uint64_t kFirstFreeBlock = 2;
   static constexpr size_t kCreatedByBytesMax = 200;
+  // Generations and orders, and incarnations, stay below these, which nobody reaches by counting:
+  // one that came to the end would begin anew, and what is newest would not be known.
+  static constexpr uint64_t kCountLimit = 1ull << 62;
+  static constexpr uint32_t kIncarnationLimit = 1u << 31;
 
   DataFileKind kind = DataFileKind::kLayer;
   // Bits that a newer version set, which say that not knowing them does no harm: kept as they are.
@@ -62,6 +66,10 @@ struct Superblock {
 
   static uint64_t SlotOf(uint64_t generation) { return generation % 2; }
 };
+
+// Whether the fields are in their ranges: what DecodeSuperblock asks of them. DataLoss names
+// `path`.
+absl::Status CheckSuperblock(const Superblock& superblock, const std::string& path);
 
 // `into` is one block. CHECKs that created_by fits.
 void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> into);

@@ -22,6 +22,9 @@ Task<absl::StatusOr<Section>> WriteSection(File& file, uint64_t block,
 }
 
 Task<absl::Status> WriteSuperblock(File& file, Superblock superblock) {
+  // It would replace one that can be read.
+  const absl::Status can_be_read = CheckSuperblock(superblock, file.path());
+  if (!can_be_read.ok()) co_return FailedPrecondition(Message(can_be_read));
   std::vector<std::byte> block(kBlockBytes);
   EncodeSuperblock(superblock, block);
   co_return co_await file.Write(BlockOffsetBytes(Superblock::SlotOf(superblock.generation)), block);

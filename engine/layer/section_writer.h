@@ -15,6 +15,7 @@ namespace cowl {
 Task<absl::StatusOr<Section>> WriteSection(File& file, uint64_t block,
                                            std::span<const std::byte> bytes, uint64_t entries);
 
+// FailedPrecondition when it could not be read again.
 Task<absl::Status> WriteSuperblock(File& file, Superblock superblock);
 
 // Writes the first superblock of a new file into both slots, as generations 1 and 2, so that from

@@ -2,6 +2,7 @@
 // the file goes through what deletion does with it, which must lose nothing that could be read
 // before.
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <vector>
 
@@ -56,6 +57,7 @@ void CheckRewriting(MemoryStorage storage, const LayerMap& layer) {
   const absl::Status written =
       RunInline(RewriteMap(storage, kName, layer.map, layer.superblock.parent));
   const absl::StatusOr<LayerPointer> again = RunInline(LoadLayerMap(storage, kName));
+  if (!again.ok()) std::fprintf(stderr, "lost: %s\n", Message(again.status()).c_str());
   COWL_CHECK(again.ok());
   COWL_CHECK(std::ranges::equal((*again)->map.extents.extents(), layer.map.extents.extents()));
   COWL_CHECK((*again)->map.files == layer.map.files);

@@ -155,6 +155,10 @@ TEST(Superblock, RefusesWhatCannotBe) {
   const Case cases[] = {
       {20, 0x0000000300000000 >> 32, "kind 3"},
       {80, 0, "generation 0"},
+      {80, Superblock::kCountLimit + 1, "a generation nobody gets to"},
+      {104, Superblock::kIncarnationLimit, "an incarnation nobody gets to"},
+      {120, Superblock::kCountLimit, "an order nobody gets to"},
+      {256, Superblock::kCountLimit, "the same for the resume order"},
       {96, 0, "no size"},
       {96, 513, "a size that is no multiple of a sector"},
       {96, kDeviceBytesMax + 512, "too large"},

@@ -256,6 +256,24 @@ TEST(RewriteMap, ACrashLeavesTheOldMapOrTheNew) {
   EXPECT_GT(new_seen, 0);
 }
 
+// The next generation would be one that cannot be read.
+TEST(RewriteMap, AfterTheLastGenerationTheMapStaysAsItIs) {
+  Made made = MakeSmall();
+  const auto old = RunInline(LoadLayerMap(made.storage, made.name));
+  ASSERT_OK(old);
+  Superblock last = (*old)->superblock;
+  last.generation = Superblock::kCountLimit - 1;
+  auto file = made.storage.Open(made.name, OpenMode::kReadWrite);
+  ASSERT_OK(file);
+  ASSERT_OK(RunInline(WriteSuperblock(**file, last)));
+  EXPECT_THAT(RunInline(RewriteMap(made.storage, made.name, {{}, {made.id}}, {})),
+              IsCode(absl::StatusCode::kFailedPrecondition));
+  const auto found = RunInline(LoadLayerMap(made.storage, made.name));
+  ASSERT_OK(found);
+  EXPECT_EQ((*found)->superblock, last);
+  EXPECT_TRUE(std::ranges::equal((*found)->map.extents.extents(), (*old)->map.extents.extents()));
+}
+
 // The new map holds by then; gc finds the space later.
 TEST(RewriteMap, AHoleThatCannotBePunchedFailsNothing) {
   Made made = MakeSmall();

@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "io/memory_storage.h"
+#include "layer/section_writer.h"
 #include "overlay/overlay.h"
 #include "stack/seeds.h"
 #include "support/faulty_storage.h"
@@ -392,6 +393,24 @@ TEST_F(FaultsTest, AChunkBehindTheEndOfTheFileIsNoneYet) {
   Reopen(true);
   Check();
   EXPECT_LT(*overlay_->file().SizeBytes(), kMiB);
+}
+
+// One more would be an incarnation that cannot be read, and begin anew after that.
+TEST_F(FaultsTest, AfterTheLastIncarnationItIsOnlyRead) {
+  ASSERT_OK(Write(1));
+  ASSERT_OK(RunInline(overlay_->Close()));
+  overlay_.reset();
+  auto file = memory_.Open(DataFileName(id_), OpenMode::kReadWrite);
+  ASSERT_OK(file);
+  auto root = RunInline(ReadSuperblock(**file));
+  ASSERT_OK(root);
+  root->incarnation = Superblock::kIncarnationLimit - 1;
+  ASSERT_OK(RunInline(WriteSuperblock(**file, *root)));
+  for (int i = 0; i < 2; ++i) {
+    Reopen(false);
+    EXPECT_THAT(Write(2), IsCode(absl::StatusCode::kFailedPrecondition));
+    Check();
+  }
 }
 
 TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
