@@ -268,7 +268,7 @@ BlockRanges MetadataRanges(const Superblock& superblock, std::span<const uint64_
   }
   ranges.emplace_back(superblock.journal_block,
                       superblock.journal_block + superblock.journal_blocks);
-  return Normalized(std::move(ranges));
+  return ranges;
 }
 
 Task<absl::StatusOr<uint64_t>> PunchDead(Storage& storage, std::string name,

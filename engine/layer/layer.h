@@ -82,7 +82,8 @@ struct NewLayer {
 };
 Task<absl::Status> WriteMapOnlyLayer(Storage& storage, NewLayer layer, FileMap map);
 
-// What the data file itself needs besides data: superblocks, sections, checksum pages.
+// What the data file itself needs besides data: superblocks, sections, checksum pages. In no order;
+// some are empty, and those of a damaged file may overlap.
 BlockRanges MetadataRanges(const Superblock& superblock, std::span<const uint64_t> page_blocks);
 
 // Gives back all blocks of the file outside `live_data` and its metadata; returns how many bytes of

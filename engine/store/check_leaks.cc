@@ -20,7 +20,7 @@ Task<absl::StatusOr<BlockRanges>> LoadMetadata(Storage& storage, std::string nam
   absl::StatusOr<DataFileLayout> layout =
       co_await OpenLayout(storage, std::move(name), OpenMode::kRead);
   if (!layout.ok()) co_return layout.status();
-  co_return MetadataRanges(layout->superblock, layout->page_blocks);
+  co_return Normalized(MetadataRanges(layout->superblock, layout->page_blocks));
 }
 
 // A file system gives back nothing smaller than its own blocks.

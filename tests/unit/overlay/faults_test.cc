@@ -413,6 +413,26 @@ TEST_F(FaultsTest, AfterTheLastIncarnationItIsOnlyRead) {
   }
 }
 
+// The checksum page would be the map: a checkpoint would give the block back twice.
+TEST_F(FaultsTest, MetadataInOnePlaceIsRefused) {
+  ASSERT_OK(Write(1));
+  ASSERT_OK(RunInline(overlay_->Close()));
+  overlay_.reset();
+  auto file = memory_.Open(DataFileName(id_), OpenMode::kReadWrite);
+  ASSERT_OK(file);
+  auto root = RunInline(ReadSuperblock(**file));
+  ASSERT_OK(root);
+  const uint64_t table[] = {root->map.block};
+  auto section =
+      RunInline(WriteSection(**file, root->sum_pages.block, std::as_bytes(std::span(table)), 1));
+  ASSERT_OK(section);
+  root->sum_pages = *section;
+  ASSERT_OK(RunInline(WriteSuperblock(**file, *root)));
+  const auto opened = RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kRead, false));
+  EXPECT_THAT(opened, IsCode(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(opened, SaysThat("claimed twice"));
+}
+
 TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
   ASSERT_OK(RunInline(overlay_->Close()));
   overlay_.reset();
