@@ -65,6 +65,17 @@ absl::Status CheckRanges(const JournalRecord& record, const Superblock& superblo
                                superblock.generation, ") names blocks that cannot be"));
 }
 
+// Every chunk keeps room for the link to the next, and for its copy at the very end.
+absl::Status CheckRoomForLink(const JournalRecord& record, uint64_t end_bytes, const SlotRun& chunk,
+                              const std::string& path) {
+  const bool is_link = record.type == JournalRecord::Type::kLink;
+  const uint64_t room = (is_link ? 1 : 2) * JournalRecord::kLinkBytes;
+  if (end_bytes + room <= BlockOffsetBytes(chunk.blocks)) return absl::OkStatus();
+  return DataLoss(absl::StrCat(path, ": journal record ", record.order,
+                               " leaves its chunk at block ", chunk.physical,
+                               " no room for a link"));
+}
+
 // Takes the records of the last chunk read, moving `position` along; true when they end with a link
 // to another chunk.
 absl::StatusOr<bool> ReadRecords(const Superblock& superblock, const std::string& path,
@@ -80,6 +91,8 @@ absl::StatusOr<bool> ReadRecords(const Superblock& superblock, const std::string
       return false;
     }
     COWL_RETURN_IF_ERROR(CheckRanges(*record, superblock, path));
+    COWL_RETURN_IF_ERROR(
+        CheckRoomForLink(*record, position.offset_bytes + length, position.chunk, path));
     chain.records.push_back(
         {chunk_index, static_cast<uint32_t>(position.offset_bytes), record->order});
     chain.durable_order = std::max(chain.durable_order, record->durable_order);

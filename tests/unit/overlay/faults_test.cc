@@ -433,6 +433,34 @@ TEST_F(FaultsTest, MetadataInOnePlaceIsRefused) {
   EXPECT_THAT(opened, SaysThat("claimed twice"));
 }
 
+// A chunk that is full to its end, where no writer leaves it: its link would go over what follows.
+TEST_F(FaultsTest, AChunkWithoutRoomForItsLinkIsRefused) {
+  const std::string name = DataFileName(id_);
+  overlay_.reset();
+  auto file = memory_.Open(name, OpenMode::kReadWrite);
+  ASSERT_OK(file);
+  auto root = RunInline(ReadSuperblock(**file));
+  ASSERT_OK(root);
+  root->journal_blocks = 1;
+  JournalRecord zero;
+  zero.type = JournalRecord::Type::kZero;
+  zero.start = 100;
+  zero.blocks = 1;
+  Bytes bytes;
+  zero.previous_check = root->journal_check;
+  zero.order = root->checkpoint_order;
+  zero.incarnation = root->incarnation;
+  while (bytes.size() < kBlockBytes) {
+    ++zero.order;
+    zero.previous_check = EncodeRecord(zero, root->secret, bytes);
+  }
+  ASSERT_EQ(bytes.size(), kBlockBytes);
+  ASSERT_OK(RunInline(WriteSuperblock(**file, *root)));
+  WriteContent(*memory_.files().at(name), BlockOffsetBytes(root->journal_block), bytes);
+  EXPECT_THAT(RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kReadWrite, false)),
+              IsCode(absl::StatusCode::kDataLoss));
+}
+
 TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
   ASSERT_OK(RunInline(overlay_->Close()));
   overlay_.reset();
