@@ -101,6 +101,12 @@ absl::StatusOr<bool> ReadRecords(const Superblock& superblock, const std::string
   }
 }
 
+bool Touches(const BlockSet& set, const SlotRun& run) {
+  bool touches = false;
+  set.Split(run, [&](const SlotRun&, bool is_member) { touches |= is_member; });
+  return touches;
+}
+
 Task<absl::StatusOr<Chain>> ReadChain(File& file, const Superblock& superblock) {
   Chain chain;
   JournalPosition position{{superblock.journal_block, superblock.journal_blocks},
@@ -112,7 +118,14 @@ Task<absl::StatusOr<Chain>> ReadChain(File& file, const Superblock& superblock) 
     co_return DataLoss(absl::StrCat(file.path(), ": superblock: a journal chunk of ",
                                     superblock.journal_blocks, " blocks"));
   }
+  BlockSet taken;
   while (position.chunk.blocks != 0) {
+    // Before it is read: chunks that lie in each other may be as many as there are records.
+    if (Touches(taken, position.chunk)) {
+      co_return DataLoss(absl::StrCat(file.path(), ": the journal goes on in block ",
+                                      position.chunk.physical, ", where it has been"));
+    }
+    taken.Add(position.chunk);
     absl::StatusOr<std::vector<std::byte>> read = co_await ReadChunk(file, position.chunk);
     if (!read.ok()) co_return read.status();
     chain.chunks.push_back(position.chunk);
@@ -274,9 +287,7 @@ class TailSlots {
       for (const SlotRun& piece : born_above) live_.Remove(piece);
     }
     for (const SlotRun& run : record.runs) {
-      bool taken = false;
-      live_.Split(run, [&](const SlotRun&, bool is_live) { taken |= is_live; });
-      if (taken) return false;
+      if (Touches(live_, run)) return false;
       live_.Add(run);
     }
     return true;

@@ -461,6 +461,21 @@ TEST_F(FaultsTest, AChunkWithoutRoomForItsLinkIsRefused) {
               IsCode(absl::StatusCode::kDataLoss));
 }
 
+// Each such chunk would be kept in memory while the chain is read, and there may be one a record.
+TEST_F(FaultsTest, AJournalThatComesBackToAChunkIsRefusedAtOnce) {
+  auto file = memory_.Open(DataFileName(id_), OpenMode::kRead);
+  ASSERT_OK(file);
+  const auto root = RunInline(ReadSuperblock(**file));
+  ASSERT_OK(root);
+  JournalRecord record;
+  record.type = JournalRecord::Type::kLink;
+  record.chunk = {root->journal_block + 1, root->journal_blocks};
+  AppendByHand(record);
+  const auto opened = RunInline(Overlay::Open(loop_, storage_, id_, OpenMode::kRead, false));
+  EXPECT_THAT(opened, IsCode(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(opened, SaysThat("where it has been"));
+}
+
 TEST_F(FaultsTest, AnotherOverlaysFileIsRefused) {
   ASSERT_OK(RunInline(overlay_->Close()));
   overlay_.reset();
