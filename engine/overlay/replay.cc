@@ -168,9 +168,10 @@ Leftovers FindLeftovers(std::span<const std::byte> bytes, uint64_t last_order,
 
 // The chain ended at `last_order`. A later record that knew a later order to be durable proves that
 // the end is damage, not a crash's tail. Later records are looked for in the rest of the chunk, and
-// in those that it links to.
-Task<absl::Status> CheckEndIsTail(File& file, const Chain& chain, uint64_t last_order,
-                                  const Superblock& superblock) {
+// in those that it links to. Returns the highest order that they know to be durable.
+Task<absl::StatusOr<uint64_t>> CheckEndIsTail(File& file, const Chain& chain, uint64_t last_order,
+                                              const Superblock& superblock) {
+  uint64_t durable_order = 0;
   std::vector<std::byte> bytes = chain.rest;
   std::vector<SlotRun> to_read;
   absl::flat_hash_set<uint64_t> seen;
@@ -181,10 +182,11 @@ Task<absl::Status> CheckEndIsTail(File& file, const Chain& chain, uint64_t last_
                                       last_order, ": record ", found.order, " says that all up to ",
                                       found.durable_order, " had been synced"));
     }
+    durable_order = std::max(durable_order, found.durable_order);
     for (const SlotRun& chunk : found.links) {
       if (seen.insert(chunk.physical).second) to_read.push_back(chunk);
     }
-    if (to_read.empty()) co_return absl::OkStatus();
+    if (to_read.empty()) co_return durable_order;
     absl::StatusOr<std::vector<std::byte>> next = co_await ReadChunk(file, to_read.back());
     to_read.pop_back();
     if (!next.ok()) co_return next.status();
@@ -330,10 +332,13 @@ Task<absl::StatusOr<ReplayedJournal>> ReplayJournal(File& file, const Superblock
   absl::StatusOr<Chain> chain = co_await ReadChain(file, superblock);
   if (!chain.ok()) co_return chain.status();
   const uint64_t last_order = chain->end.last_order;
-  COWL_CO_RETURN_IF_ERROR(co_await CheckEndIsTail(file, *chain, last_order, superblock));
+  absl::StatusOr<uint64_t> known_later =
+      co_await CheckEndIsTail(file, *chain, last_order, superblock);
+  if (!known_later.ok()) co_return known_later.status();
   ReplayedJournal replayed;
   replayed.durable_order =
-      journal_is_durable ? last_order : std::max(superblock.resume_order, chain->durable_order);
+      journal_is_durable ? last_order
+                         : std::max({superblock.resume_order, chain->durable_order, *known_later});
   if (replayed.durable_order > last_order) {
     co_return DataLoss(absl::StrCat(file.path(), ": the journal ends at record ", last_order,
                                     ", but all up to ", replayed.durable_order,

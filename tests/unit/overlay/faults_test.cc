@@ -374,6 +374,47 @@ TEST_F(FaultsTest, AFileThatLostBlocksIsNotWrittenTo) {
   EXPECT_LT(*overlay_->file().SizeBytes(), kMiB);
 }
 
+// The crash cut the chain off before the record that knows how much of it had been synced. So data
+// of it that is bad is damage, and no reason to go back to what was there before.
+TEST_F(FaultsTest, WhatALaterRecordKnowsToBeDurableIsAFact) {
+  ASSERT_OK(Write(1));
+  ASSERT_OK(Write(2));
+  ASSERT_OK(RunInline(overlay_->Flush()));
+  uint64_t lost = 0;
+  overlay_->VisitRange(2, 3, [&](const Segment& piece) { lost = piece.physical; });
+  overlay_.reset();
+  auto file = memory_.Open(DataFileName(id_), OpenMode::kReadWrite);
+  ASSERT_OK(file);
+  const auto root = RunInline(ReadSuperblock(**file));
+  ASSERT_OK(root);
+  OverlayMap map;
+  const auto replayed = RunInline(ReplayJournal(**file, *root, false, map));
+  ASSERT_OK(replayed);
+  ASSERT_EQ(replayed->durable_order, 0u);
+  const JournalPosition& end = replayed->position;
+  JournalRecord later;
+  later.type = JournalRecord::Type::kMark;
+  later.order = end.last_order + 2;  // the one before it was lost
+  later.durable_order = end.last_order;
+  later.incarnation = root->incarnation;
+  Bytes bytes(JournalRecord::kHeaderBytes);
+  EncodeRecord(later, root->secret, bytes);
+  MemoryStorage::Content& content = *memory_.files().at(DataFileName(id_));
+  WriteContent(content, BlockOffsetBytes(end.chunk.physical) + end.offset_bytes, bytes);
+  WriteContent(content, BlockOffsetBytes(lost), Bytes(1, std::byte{1}));
+  model_.erase(2);
+  for (int i = 0; i < 2; ++i) {
+    Reopen(false);
+    Check();
+    Segment segment;
+    overlay_->VisitRange(2, 3, [&](const Segment& piece) { segment = piece; });
+    ASSERT_EQ(segment.kind, Segment::Kind::kData);
+    Bytes found(kBlockBytes);
+    EXPECT_THAT(RunInline(overlay_->ReadSlots(lost, found)), IsCode(absl::StatusCode::kDataLoss));
+    ASSERT_OK(Write(3));
+  }
+}
+
 // The machine's crash took back that the file had been made longer.
 TEST_F(FaultsTest, AChunkBehindTheEndOfTheFileIsNoneYet) {
   ASSERT_OK(Write(1));
