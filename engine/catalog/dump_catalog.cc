@@ -17,69 +17,87 @@ struct Table {
   const char* lines;  // a query whose one column is a line
 };
 // Those of schema.cc. Damage can put anything into a field, so texts are quoted.
-constexpr Table
-    kTables[] =
-        {
-            {"setting", "SELECT quote(key) || ' = ' || quote(value) FROM setting ORDER BY key"},
-            {"layer",
-             "SELECT " ID("id") " || ' parent ' || " ID(
-                 "parent") " || printf(' size_bytes %d stored_bytes %d created_ns %d', size_bytes, "
-                           "stored_bytes, created_ns) || ' created_by ' || quote(created_by) FROM "
-                           "layer "
-                           "ORDER BY created_ns, id"},
-            {"layer_file", "SELECT " ID("layer") " || ' uses ' || " ID(
-                               "file") " FROM layer_file ORDER BY layer, file"},
-            {"image",
-             "SELECT quote(name) || ' tag ' || quote(tag) || ' layer ' || " ID(
-                 "layer") " || printf(' created_ns %d', created_ns) FROM image ORDER BY name, tag"},
-            {"device", "SELECT quote(name) || iif(kind = 0, ' overlay ', ' volume ') || " ID("overl"
-                                                                                             "ay") " || printf(' written %d pending ', overlay_written) || " ID(
-                           "pending_overlay") " || printf(' written %d base ', pending_written) "
-                                              "|| " ID("base_layer") " || ' image ' || "
-                                                                     "quote(image) || ' layer ' "
-                                                                     "|| " ID("image_layer") " || "
-                                                                                             "' "
-                                                                                             "volum"
-                                                                                             "e_"
-                                                                                             "file "
-                                                                                             "' || "
-                                                                                             "quote"
-                                                                                             "(volu"
-                                                                                             "me_"
-                                                                                             "file)"
-                                                                                             " || "
-                                                                                             "print"
-                                                                                             "f(' "
-                                                                                             "size_"
-                                                                                             "bytes"
-                                                                                             " %d "
-                                                                                             "cap_"
-                                                                                             "bytes"
-                                                                                             " %d "
-                                                                                             "creat"
-                                                                                             "ed_"
-                                                                                             "ns "
-                                                                                             "%d', "
-                                                                                             "size_"
-                                                                                             "bytes"
-                                                                                             ", "
-                                                                                             "cap_"
-                                                                                             "bytes"
-                                                                                             ", "
-                                                                                             "creat"
-                                                                                             "ed_"
-                                                                                             "ns) "
-                                                                                             "FROM "
-                                                                                             "devic"
-                                                                                             "e "
-                                                                                             "ORDER"
-                                                                                             " BY "
-                                                                                             "nam"
-                                                                                             "e"},
-            {"pin", "SELECT quote(token) || ' layer ' || " ID(
-                        "layer") " || ' owner ' || quote(owner) || printf(' created_ns %d', "
-                                 "created_ns) FROM pin "
-                                 "ORDER BY token"},
+constexpr Table kTables[] = {
+    {"setting", "SELECT quote(key) || ' = ' || quote(value) FROM setting ORDER BY key"},
+    {"layer",
+     "SELECT " ID("id") " || ' parent ' || " ID(
+         "parent") " || printf(' size_bytes %d stored_bytes %d created_ns %d', size_bytes, "
+                   "stored_bytes, created_ns) || ' created_by ' || quote(created_by) FROM "
+                   "layer "
+                   "ORDER BY created_ns, id"},
+    {"layer_file",
+     "SELECT " ID("layer") " || ' uses ' || " ID("file") " FROM layer_file ORDER BY layer, file"},
+    {"image",
+     "SELECT quote(name) || ' tag ' || quote(tag) || ' layer ' || " ID(
+         "layer") " || printf(' created_ns %d', created_ns) FROM image ORDER BY name, tag"},
+    {"device",
+     "SELECT quote(name) || iif(kind = 0, ' overlay ', ' volume ') || " ID(
+         "overl"
+         "ay") " || printf(' written %d pending ', overlay_written) || " ID("pending_overlay") " ||"
+                                                                                               " pr"
+                                                                                               "int"
+                                                                                               "f('"
+                                                                                               " wr"
+                                                                                               "itt"
+                                                                                               "en "
+                                                                                               "%d "
+                                                                                               "bas"
+                                                                                               "e "
+                                                                                               "', "
+                                                                                               "pen"
+                                                                                               "din"
+                                                                                               "g_"
+                                                                                               "wri"
+                                                                                               "tte"
+                                                                                               "n) "
+                                                                                               "||"
+                                                                                               " " ID(
+                                                                                                   "base_layer") " || ' image ' || "
+                                                                                                                 "quote(image) || ' layer ' "
+                                                                                                                 "|| " ID(
+                                                                                                                     "image_layer") " || "
+                                                                                                                                    "' "
+                                                                                                                                    "volum"
+                                                                                                                                    "e_"
+                                                                                                                                    "file "
+                                                                                                                                    "' || "
+                                                                                                                                    "quote"
+                                                                                                                                    "(volu"
+                                                                                                                                    "me_"
+                                                                                                                                    "file)"
+                                                                                                                                    " || "
+                                                                                                                                    "print"
+                                                                                                                                    "f(' "
+                                                                                                                                    "size_"
+                                                                                                                                    "bytes"
+                                                                                                                                    " %d "
+                                                                                                                                    "cap_"
+                                                                                                                                    "bytes"
+                                                                                                                                    " %d "
+                                                                                                                                    "creat"
+                                                                                                                                    "ed_"
+                                                                                                                                    "ns "
+                                                                                                                                    "%d', "
+                                                                                                                                    "size_"
+                                                                                                                                    "bytes"
+                                                                                                                                    ", "
+                                                                                                                                    "cap_"
+                                                                                                                                    "bytes"
+                                                                                                                                    ", "
+                                                                                                                                    "creat"
+                                                                                                                                    "ed_"
+                                                                                                                                    "ns) "
+                                                                                                                                    "FROM "
+                                                                                                                                    "devic"
+                                                                                                                                    "e "
+                                                                                                                                    "ORDER"
+                                                                                                                                    " BY "
+                                                                                                                                    "nam"
+                                                                                                                                    "e"},
+    {"pin", "SELECT quote(token) || ' layer ' || " ID(
+                "layer") " || ' owner ' || quote(owner) || printf(' created_ns %d', "
+                         "created_ns) FROM pin "
+                         "ORDER BY token"},
 };
 #undef ID
 
