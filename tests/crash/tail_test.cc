@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/units.h"
+#include "format/superblock.h"
 #include "io/memory_storage.h"
 #include "stack/seeds.h"
 #include "stack/stack.h"
@@ -32,23 +33,32 @@ void Discard(Stack& stack, uint64_t block) {
   EXPECT_OK(RunInline(stack.device().Discard(BlockOffsetBytes(block), kBlockBytes, {})));
 }
 
-// `after` with the first of the file's sectors that differ as it was in `before`: a power cut that
-// lost one sector of the journal.
-MemoryStorage WithFirstChangeLost(MemoryStorage& before, const MemoryStorage& after,
-                                  const std::string& name) {
-  MemoryStorage lost = after.Clone();
-  MemoryStorage::Content& content = *lost.files().at(name);
+enum class Loss { kNone, kThis, kThisAndNoMore };
+
+// `after` with some of the file's sectors as they were in `before`: a power cut that lost them.
+// `choose` is asked for each that differs, from the start of the file on.
+MemoryStorage WithSectorsLost(MemoryStorage& before, const MemoryStorage& after,
+                              const std::string& name,
+                              const std::function<Loss(uint64_t at, const Bytes& sector)>& choose) {
+  MemoryStorage left = after.Clone();
+  MemoryStorage::Content& content = *left.files().at(name);
+  const MemoryStorage::Content& old_content = *before.files().at(name);
+  bool any_lost = false;
   for (uint64_t at = 0; at < content.size_bytes; at += kSectorBytes) {
     Bytes old_sector(kSectorBytes);
     Bytes new_sector(kSectorBytes);
-    EXPECT_OK(ReadContent(*before.files().at(name), at, old_sector));
+    if (at < old_content.size_bytes) {
+      EXPECT_OK(ReadContent(old_content, at, old_sector));
+    }
     EXPECT_OK(ReadContent(content, at, new_sector));
-    if (old_sector == new_sector) continue;
+    const Loss loss = old_sector == new_sector ? Loss::kNone : choose(at, new_sector);
+    if (loss == Loss::kNone) continue;
     WriteContent(content, at, old_sector);
-    return lost;
+    any_lost = true;
+    if (loss == Loss::kThisAndNoMore) break;
   }
-  ADD_FAILURE() << "nothing changed";
-  return lost;
+  EXPECT_TRUE(any_lost) << "nothing changed";
+  return left;
 }
 
 // The requests that were lost are made again, one by one, as a client would: their records are the
@@ -70,7 +80,9 @@ TEST(Tail, ThatWasGivenUpNeverFitsOnAgain) {
     catalog = stack.catalog();
     ASSERT_OK(RunInline(stack.Drop()));
   }
-  MemoryStorage crashed = WithFirstChangeLost(flushed, disk, DataFileName(catalog.overlay));
+  MemoryStorage crashed = WithSectorsLost(
+      flushed, disk, DataFileName(catalog.overlay),
+      [](uint64_t, const Bytes&) { return Loss::kThisAndNoMore; });  // one of the journal
   for (uint64_t repeated = 0; repeated < kBlocks; ++repeated) {
     MemoryStorage next_disk = crashed.Clone();
     {
@@ -89,6 +101,52 @@ TEST(Tail, ThatWasGivenUpNeverFitsOnAgain) {
     }
     ASSERT_OK(RunInline(stack.Drop()));
   }
+}
+
+// A record whose data was lost is given up. Then the same data, of another request, reaches the
+// same place, and a second crash takes that request's record, which leaves the old one standing.
+TEST(Tail, ThatWasGivenUpStaysSoWhenItsDataAppears) {
+  MemoryStorage disk;
+  InlineLoop loop;
+  StackCatalog catalog;
+  const Bytes twos = Filled(1, 2);
+  const auto write_twos = [&](Stack& stack, uint64_t block) {
+    ASSERT_OK(RunInline(stack.device().Write(BlockOffsetBytes(block), twos, {})));
+  };
+  const auto holds_twos = [](uint64_t, const Bytes& sector) {
+    return sector == Bytes(kSectorBytes, std::byte{2}) ? Loss::kThis : Loss::kNone;
+  };
+  const auto is_of_the_journal = [&](uint64_t at, const Bytes& sector) {
+    const bool is_superblock = at < BlockOffsetBytes(Superblock::kFirstFreeBlock);
+    const bool is_data = holds_twos(at, sector) == Loss::kThis;
+    return is_superblock || is_data ? Loss::kNone : Loss::kThis;
+  };
+  {
+    Stack stack(loop, disk, StackCatalog{BlockOffsetBytes(kBlocks), {}, {}, {}});
+    ASSERT_OK(RunInline(stack.Open()));
+    const Bytes ones = Filled(kBlocks, 1);
+    ASSERT_OK(RunInline(stack.device().Write(0, ones, {})));
+    ASSERT_OK(RunInline(stack.device().Flush()));
+    catalog = stack.catalog();
+    MemoryStorage flushed = disk.Clone();
+    write_twos(stack, 7);
+    ASSERT_OK(RunInline(stack.Drop()));
+    disk = WithSectorsLost(flushed, disk, DataFileName(catalog.overlay), holds_twos);
+  }
+  {
+    MemoryStorage crashed = disk.Clone();
+    Stack stack(loop, disk, catalog);
+    ASSERT_OK(RunInline(stack.Open()));
+    ASSERT_TRUE(IsFilled(stack, 7, 1)) << "the data was not lost: this tests nothing";
+    write_twos(stack, 9);
+    ASSERT_OK(RunInline(stack.Drop()));
+    disk = WithSectorsLost(crashed, disk, DataFileName(catalog.overlay), is_of_the_journal);
+  }
+  Stack stack(loop, disk, catalog);
+  ASSERT_OK(RunInline(stack.Open()));
+  EXPECT_TRUE(IsFilled(stack, 7, 1)) << "given up, and there again";
+  EXPECT_TRUE(IsFilled(stack, 9, 1)) << "the crash took it";
+  ASSERT_OK(RunInline(stack.Drop()));
 }
 
 // Requests go to the successor, the old overlay is not sealed yet. Whatever makes the successor
