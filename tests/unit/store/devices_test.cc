@@ -188,7 +188,7 @@ TEST_F(DevicesTest, ForceDisconnectsFirst) {
       std::make_shared<std::shared_ptr<OpenExport>>(*store().exports().Open("base", "stubborn"));
   (*held)->SetDisconnect([held] { held->reset(); });
   ASSERT_OK(store().RemoveImage("base", true));
-  EXPECT_THAT(Files("layers"), IsEmpty());
+  ExpectLayerFilesSoon(IsEmpty());
 }
 
 TEST_F(DevicesTest, ManyClientsShareOneDevice) {

@@ -159,7 +159,7 @@ TEST_F(FullDiskTest, EveryVerbFailsCleanlyOrWorksAndRemovingFreesSpace) {
     EXPECT_OK(store_->RemoveImage(image.name + ":" + image.tag, false));
   const std::vector<DeviceInfo> devices = *store_->Devices();
   for (const DeviceInfo& device : devices) EXPECT_OK(store_->RemoveDevice(device.name, false));
-  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/layers"));
+  EXPECT_TRUE(Soon([&] { return std::filesystem::is_empty(directory_ + "/layers"); }));
   ASSERT_OK(store_->CreateEmpty("new", {.size_bytes = kMiB}));
   EXPECT_OK(Connect("new").Fill(0, 128, 'n'));
   ExpectClean();

@@ -28,15 +28,6 @@ class OwnLayersTest : public StoreTest {
     ASSERT_OK(store().Release(view->token));
   }
 
-  // Two seconds are promised; a slow machine gets more.
-  template <typename Condition>
-  static bool Soon(Condition condition) {
-    for (int i = 0; i < 200; ++i) {
-      if (condition()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    }
-    return false;
-  }
   bool ComesDownTo(uint64_t stored_bytes) {
     return Soon([&] { return Device("web").stored_bytes <= stored_bytes; });
   }
