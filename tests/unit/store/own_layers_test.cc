@@ -41,12 +41,6 @@ class OwnLayersTest : public StoreTest {
     const Uuid parent = (*map)->superblock.parent;
     co_return co_await RewriteMap(storage, DataFileName(layer), std::move(half), parent);
   }
-
-  uint64_t DiskBytesOfLayers() {
-    const auto usage = store().Usage();
-    EXPECT_OK(usage);
-    return usage->total.disk_bytes;
-  }
 };
 
 TEST_F(OwnLayersTest, ADiscardAfterAnExportGivesTheSpaceBack) {

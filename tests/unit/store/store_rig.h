@@ -19,6 +19,7 @@
 #include "device/export_table.h"
 #include "io/loop_thread.h"
 #include "layer/layer_writer.h"
+#include "store/disk.h"
 #include "support/status_matchers.h"
 #include "support/temp_directory.h"
 
@@ -161,6 +162,14 @@ class StoreTest : public ::testing::Test {
     }
     std::sort(names.begin(), names.end());
     return names;
+  }
+
+  uint64_t DiskBytesOfLayers() {
+    uint64_t bytes = 0;
+    for (const std::string& name : Files("layers")) {
+      bytes += DiskBytesOf(directory_ + "/layers/" + name);
+    }
+    return bytes;
   }
 
   DeviceInfo Device(const std::string& name) {
