@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "base/status.h"
@@ -15,6 +16,8 @@ namespace cowl {
 namespace {
 
 constexpr int kGoneTimeoutMs = 10'000;
+// Many short commands side by side, one after the other.
+constexpr std::chrono::seconds kOthersCommandsPatience{5};
 
 // nullopt: no server, or one that ended without having begun with this, or that gave it up to end:
 // what is given up leaves nothing behind.
@@ -57,18 +60,20 @@ absl::StatusOr<Json> RunHere(Store& store, const ExecuteTarget& target, const st
 
 absl::StatusOr<Json> Execute(const ExecuteTarget& target, const std::string& verb, const Json& args,
                              std::span<const int> fds, const Progress& progress) {
-  COWL_ASSIGN_OR_RETURN(auto answered, TryServer(target, verb, args, fds, progress));
-  if (answered) return *std::move(answered);
-  auto store = OpenHere(target, ReadsOnly(verb, args));
-  // A store that cannot be written to still gives its images, and devices that never were written:
-  // nobody can remove them meanwhile.
-  if (verb == "freeze" && absl::IsPermissionDenied(store.status())) store = OpenHere(target, true);
-  if (store.ok()) return RunHere(**store, target, verb, args, fds, progress);
-  if (!absl::IsUnavailable(store.status())) return store.status();
-  // Open elsewhere: a server may have begun to listen since we asked.
-  COWL_ASSIGN_OR_RETURN(answered, TryServer(target, verb, args, fds, progress));
-  if (answered) return *std::move(answered);
-  return store.status();
+  const auto give_up = std::chrono::steady_clock::now() + kOthersCommandsPatience;
+  while (true) {
+    COWL_ASSIGN_OR_RETURN(auto answered, TryServer(target, verb, args, fds, progress));
+    if (answered) return *std::move(answered);
+    auto store = OpenHere(target, ReadsOnly(verb, args));
+    // A store that cannot be written to still gives its images, and devices that never were
+    // written: nobody can remove them meanwhile.
+    if (verb == "freeze" && absl::IsPermissionDenied(store.status()))
+      store = OpenHere(target, true);
+    if (store.ok()) return RunHere(**store, target, verb, args, fds, progress);
+    // Open elsewhere: by another command like this one, or by a server that may listen by now.
+    const bool is_over = std::chrono::steady_clock::now() >= give_up;
+    if (!absl::IsUnavailable(store.status()) || is_over) return store.status();
+  }
 }
 
 }  // namespace cowl
