@@ -9,7 +9,7 @@ setup() {
   folder=$(mktemp -d "${BATS_TEST_TMPDIR}/attach.XXXXXX")
   store=$folder/store socket=$folder/nbd.sock disk=$folder/disk mount=$folder/mnt
   mkdir "$store" "$mount"
-  before=$(all_devices)$'\n'none
+  name=web$BASHPID  # told apart from what others have attached meanwhile
   truncate -s 256M "$disk"
   serve
 }
@@ -17,13 +17,13 @@ setup() {
 teardown() {
   [[ -n ${folder:-} ]] || return 0
   umount "$mount" 2>/dev/null || true
-  tool force-detach "$store" web1 2>/dev/null || true
+  tool force-detach "$store" $name 2>/dev/null || true
   stop_server
 }
 
 tool() { "$BUILD/tests/mount/attach_tool" "$@" 3>&-; }
-attach() { tool attach "$store" web1 "$socket" web1 "$@"; }
-detach() { tool detach "$store" web1; }
+attach() { tool attach "$store" $name "$socket" $name "$@"; }
+detach() { tool detach "$store" $name; }
 
 serve() {
   rm -f "$socket"
@@ -40,8 +40,10 @@ not_running() { ! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/nu
 
 disk_kib() { du -k "$disk" | cut -f1; }
 
-all_devices() { grep -l cowl: /sys/block/nbd*/backend 2>/dev/null; losetup -l -n -O BACK-FILE | grep "/run/cowl/" || true; }
-attached_devices() { all_devices | grep -vxF "$before" || true; }
+attached_devices() {
+  grep -lF "cowl:$store:" /sys/block/nbd*/backend 2>/dev/null
+  losetup -l -n -O BACK-FILE | grep -F "/run/cowl/$name." || true
+}
 
 @test "a device is there, takes a file system, and leaves nothing when detached" {
   device=$(attach)
@@ -49,7 +51,7 @@ attached_devices() { all_devices | grep -vxF "$before" || true; }
   [[ $(blockdev --getsize64 "$device") == $((256 << 20)) ]]
   mkfs.ext4 -q "$device"
   run tool list "$store"
-  [[ $output == "web1 $device - - 268435456" ]]
+  [[ $output == "$name $device - - 268435456" ]]
   detach
   [[ $(tool list "$store") == "" ]]
   [[ $(attached_devices) == "" ]]
@@ -124,7 +126,7 @@ attached_devices() { all_devices | grep -vxF "$before" || true; }
 @test "a device that is open or mounted elsewhere is not detached" {
   device=$(attach) && mkfs.ext4 -q "$device"
   exec 5<"$device"
-  run tool detach "$store" web1 5<&-
+  run tool detach "$store" $name 5<&-
   exec 5<&-
   [[ $status == 1 && $output == *"has it open"* ]]
   mount "$device" "$mount"
@@ -140,7 +142,7 @@ attached_devices() { all_devices | grep -vxF "$before" || true; }
   head -c 1M /dev/urandom >"$mount/file"
   sum=$(sha256sum <"$mount/file")
   exec 5<"$mount/file"
-  tool force-detach "$store" web1 5<&-
+  tool force-detach "$store" $name 5<&-
   [[ ! -e $mount/file ]]
   exec 5<&-
   attach mount="$mount"
@@ -196,7 +198,7 @@ attached_devices() { all_devices | grep -vxF "$before" || true; }
   stop_server
   run timeout 60 dd if="$device" of=/dev/null bs=4k count=1 iflag=direct
   [[ $status != 0 && $status != 124 ]]
-  tool force-detach "$store" web1
+  tool force-detach "$store" $name
   [[ $(attached_devices) == "" ]]
 }
 
@@ -208,7 +210,7 @@ attached_devices() { all_devices | grep -vxF "$before" || true; }
   writer=$!
   sleep 0.5
   begin=$SECONDS
-  tool force-detach "$store" web1
+  tool force-detach "$store" $name
   ((SECONDS - begin < 20))
   wait "$writer" || true
   [[ $(attached_devices) == "" ]]
@@ -221,17 +223,17 @@ attached_devices() { all_devices | grep -vxF "$before" || true; }
   truncate -s 300M "$disk"
   stop_server
   serve
-  tool resize "$store" web1 $((300 << 20))
+  tool resize "$store" $name $((300 << 20))
   [[ $(blockdev --getsize64 "$device") == $((300 << 20)) ]]
   dd if=/dev/zero of="$device" bs=1M seek=299 count=1 oflag=direct status=none
-  run tool resize "$store" web1 $((400 << 20))
+  run tool resize "$store" $name $((400 << 20))
   [[ $status == 1 ]]
   detach
 }
 
 @test "what a crash left half made is found and undone" {
   device=$(attach)
-  sed -i -e 's/"complete": true/"complete": false/' -e "s|\"$device\"|\"\"|" "$store/attach/web1.json"
+  sed -i -e 's/"complete": true/"complete": false/' -e "s|\"$device\"|\"\"|" "$store/attach/$name.json"
   [[ $(tool list "$store") == "" ]]
   [[ $(tool stale "$store") == *"never finished"* ]]
   [[ $(attached_devices) != "" ]]
@@ -241,30 +243,30 @@ attached_devices() { all_devices | grep -vxF "$before" || true; }
 
 @test "a record whose device is another's is dropped, and that device left alone" {
   device=$(attach)
-  cp "$store/attach/web1.json" "$folder/real.json"
-  sed -i -e 's/\(cowl:.*:\|web1\.\)[0-9a-f]\{16\}"/\10123456789abcdef"/' "$store/attach/web1.json"
+  cp "$store/attach/$name.json" "$folder/real.json"
+  sed -i -e 's/\(cowl:.*:\|'"$name"'\.\)[0-9a-f]\{16\}"/\10123456789abcdef"/' "$store/attach/$name.json"
   run detach
   [[ $status == 1 && $output == *"not attached"* ]]
   [[ -n $(attached_devices) ]]
   dd if="$device" of=/dev/null bs=4k count=1 iflag=direct status=none
-  cp "$folder/real.json" "$store/attach/web1.json"
+  cp "$folder/real.json" "$store/attach/$name.json"
   detach
 }
 
 @test "a record of before the last reboot is only a file" {
   device=$(attach)
-  cp "$store/attach/web1.json" "$folder/real.json"
-  sed -i 's/"boot_id": "[^"]*"/"boot_id": "another"/' "$store/attach/web1.json"
+  cp "$store/attach/$name.json" "$folder/real.json"
+  sed -i 's/"boot_id": "[^"]*"/"boot_id": "another"/' "$store/attach/$name.json"
   [[ $(tool clean "$store") == *"before the last reboot"* ]]
-  [[ -n $(attached_devices) && ! -e $store/attach/web1.json ]]
-  cp "$folder/real.json" "$store/attach/web1.json"
+  [[ -n $(attached_devices) && ! -e $store/attach/$name.json ]]
+  cp "$folder/real.json" "$store/attach/$name.json"
   detach
 }
 
 @test "a damaged record is reported with its path" {
   mkdir "$store/attach"
-  echo '{"schema": 1' >"$store/attach/web1.json"
+  echo '{"schema": 1' >"$store/attach/$name.json"
   run attach
-  [[ $status == 1 && $output == *"$store/attach/web1.json is damaged"* ]]
-  rm "$store/attach/web1.json"
+  [[ $status == 1 && $output == *"$store/attach/$name.json is damaged"* ]]
+  rm "$store/attach/$name.json"
 }
