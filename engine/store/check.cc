@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/status.h"
 #include "base/units.h"
 #include "store/checker.h"
@@ -217,10 +218,9 @@ absl::Status Checker::CheckLayer(LoopSlot& slot, const Uuid& id,
   const std::string path = store_.paths_.DataFile(id);
   const auto maps = LoadLayerMaps(slot, {expected->row});
   if (!maps.ok()) {
-    run_.Error(path, 0, Message(maps.status()));
     run_.unread.insert(expected->files.begin(), expected->files.end());
-    // Lost for good, and not just out of reach now: --repair drops what builds on these.
-    if (absl::IsDataLoss(maps.status()) || !PathExists(path)) run_.bad_layers.insert(id);
+    COWL_ASSIGN_OR_RETURN(const std::string affected, NamesBuiltOn(id));
+    run_.Error(path, 0, absl::StrCat(Message(maps.status()), affected));
     return absl::OkStatus();
   }
   const LayerMap& map = *maps->front();
@@ -231,6 +231,32 @@ absl::Status Checker::CheckLayer(LoopSlot& slot, const Uuid& id,
   AddLive(map.map, live);
   live[id];  // also where all of its data was given up
   return absl::OkStatus();
+}
+
+// Which images and devices a lost layer takes away, and the way back.
+absl::StatusOr<std::string> Checker::NamesBuiltOn(const Uuid& layer) {
+  std::vector<std::string> names;
+  COWL_RETURN_IF_ERROR(store_.catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
+    const auto add = [&](const Uuid& top, std::string name) -> absl::Status {
+      COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain, queries.Chain(top));
+      const bool is_built_on_it = std::any_of(chain.begin(), chain.end(),
+                                              [&](const LayerRow& row) { return row.id == layer; });
+      if (is_built_on_it) names.push_back(std::move(name));
+      return absl::OkStatus();
+    };
+    COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> images, queries.Images());
+    for (const ImageRow& image : images)
+      COWL_RETURN_IF_ERROR(add(image.layer, absl::StrCat("image ", image.name, ":", image.tag)));
+    COWL_ASSIGN_OR_RETURN(const std::vector<DeviceRow> devices, queries.Devices());
+    for (const DeviceRow& device : devices) {
+      if (!device.base_layer.IsNil())
+        COWL_RETURN_IF_ERROR(add(device.base_layer, absl::StrCat("device ", device.name)));
+    }
+    return absl::OkStatus();
+  }));
+  if (names.empty()) return std::string();
+  return absl::StrCat("; ", absl::StrJoin(names, ", "),
+                      " cannot do without it: restore it from a backup, or remove them");
 }
 
 // A file that layers name, and the blocks of it that they name.
@@ -294,25 +320,13 @@ absl::Status Checker::CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id) {
   return status;
 }
 
-// Frees leaks, and drops the names of what has lost a layer for good.
+// Frees leaks. What is damaged keeps its name and its file: it may come back, from a backup or with
+// the file system that it is on, and to give it up is the user's word (rmi).
 absl::Status Checker::Repair() {
-  if (!run_.report.leaks.empty()) COWL_RETURN_IF_ERROR(store_.CollectGarbage().status());
-  if (run_.bad_layers.empty()) return absl::OkStatus();
-  COWL_RETURN_IF_ERROR(store_.catalog_->Write([&](CatalogEdits& edits) -> absl::Status {
-    const auto is_lost = [&](const Uuid& top) -> absl::StatusOr<bool> {
-      COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> chain, edits.Chain(top));
-      return std::any_of(chain.begin(), chain.end(),
-                         [&](const LayerRow& row) { return run_.bad_layers.contains(row.id); });
-    };
-    COWL_ASSIGN_OR_RETURN(const std::vector<ImageRow> images, edits.Images());
-    for (const ImageRow& image : images) {
-      COWL_ASSIGN_OR_RETURN(const bool lost, is_lost(image.layer));
-      if (lost) COWL_RETURN_IF_ERROR(edits.RemoveImage(image.name, image.tag));
-    }
-    return absl::OkStatus();
-  }));
-  store_.ReapAndWait();
-  return absl::OkStatus();
+  if (run_.report.leaks.empty()) return absl::OkStatus();
+  const absl::Status status = store_.CollectGarbage().status();
+  const bool is_told = !run_.report.errors.empty();  // why it could not look at every file
+  return is_told ? absl::OkStatus() : status;
 }
 
 }  // namespace cowl

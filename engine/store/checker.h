@@ -40,7 +40,6 @@ struct CheckRun {
 
   std::map<Uuid, BlockRanges> live;  // what the maps name, by data file
   std::set<Uuid> unread;             // files that a layer names whose map cannot be read
-  std::set<Uuid> bad_layers;         // cannot be used at all
 
   void Error(const std::string& path, uint64_t offset_bytes, const std::string& message) {
     report.errors.push_back({path, offset_bytes, message});
@@ -76,6 +75,7 @@ class Checker {
   absl::Status CheckCatalog(const std::string& name);
   absl::Status CheckLayers(const std::vector<Uuid>& layers);
   absl::Status CheckLayer(LoopSlot& slot, const Uuid& id, std::map<Uuid, BlockRanges>& live);
+  absl::StatusOr<std::string> NamesBuiltOn(const Uuid& layer);
   absl::Status CheckDataFile(LoopSlot& slot, const Uuid& file, const BlockRanges& ranges);
   void ReportDamage(LoopSlot& slot, const Uuid& file, const std::vector<DamagedBlock>& bad);
   absl::Status CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id);

@@ -225,8 +225,8 @@ class Store {
   virtual absl::Status Release(const std::string& token) = 0;
 
   virtual absl::StatusOr<uint64_t> CollectGarbage() = 0;  // bytes freed
-  // `name` empty: everything. `data`: every block against its checksum. `repair`: frees leaks,
-  // drops what cannot be mended.
+  // `name` empty: everything. `data`: every block against its checksum. `repair`: frees leaks;
+  // what is damaged keeps its name and its file.
   virtual absl::StatusOr<CheckReport> Check(const std::string& name, bool data, bool repair,
                                             const Progress& progress) = 0;
 

@@ -271,7 +271,7 @@ std::vector<Verb> BlockVerbs() {
        "check the structure of the store",
        {Optional("NAME", ValueKind::kName)},
        {{"--data", kNoValue, "read every block and compare it with its checksum"},
-        {"--repair", kNoValue, "free what leaks, drop what cannot be mended"}},
+        {"--repair", kNoValue, "free what leaks; what is damaged is left as it is"}},
        nullptr,
        "Checks everything, or one image or device. Exit status: 0 clean, 2 corrupt, 3 space leaked "
        "but nothing lost, 1 could not "

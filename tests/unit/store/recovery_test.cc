@@ -212,25 +212,52 @@ TEST_F(RecoveryTest, AFlippedBitIsFoundAndNamed) {
   EXPECT_EQ(report->errors[0].offset_bytes, at);
 }
 
-TEST_F(RecoveryTest, ALayerThatIsGoneIsReportedAndDroppedByRepair) {
+// The file system that holds the layers may not be mounted, or a file may come back from a backup.
+TEST_F(RecoveryTest, ALayerThatIsGoneIsReportedAndWhatIsBuiltOnItKept) {
   Import("base", "abcd");
   Import("other", "efgh");
+  ASSERT_OK(store().Create("base", "web", {}));
+  ASSERT_OK(Connect("web").Fill(1, 1, 'X'));
+  ASSERT_OK(store().Snapshot("web", "top", false));
+  const std::string path = store().Inspect("base")->layers[0].path;
   store_.reset();
-  auto catalog = Catalog::Open(directory_ + "/catalog.db", CatalogMode::kReadNothing);
-  ASSERT_OK(catalog);
-  ImageRow image;
-  ASSERT_OK((*catalog)->Read([&](CatalogQueries& queries) -> absl::Status {
-    COWL_ASSIGN_OR_RETURN(image, queries.FindImage("base", "latest"));
-    return absl::OkStatus();
-  }));
-  catalog->reset();
-  std::filesystem::remove(directory_ + "/layers/" + image.layer.ToString() + ".cowl");
+  std::filesystem::rename(path, temp_ / "away");
   Open();
   EXPECT_THAT(store().exports().Open("base", "me"), testing::Not(IsOk()));
-  EXPECT_THAT(store().Check("", false, false, nullptr)->errors, testing::Not(IsEmpty()));
-  ASSERT_OK(store().Check("", false, true, nullptr));
-  EXPECT_THAT(*store().Images(), SizeIs(1));
+  const auto report = store().Check("", false, /*repair=*/true, nullptr);
+  ASSERT_OK(report);
+  ASSERT_THAT(report->errors, testing::Not(IsEmpty()));
+  EXPECT_EQ(report->errors[0].path, path);
+  EXPECT_THAT(report->errors[0].message,
+              testing::HasSubstr("image base:latest, image top:latest, device web"));
+  (void)store().CollectGarbage();
+  EXPECT_THAT(*store().Images(), SizeIs(3));
   EXPECT_EQ(Content("other"), "efgh");
+  store_.reset();
+  std::filesystem::rename(temp_ / "away", path);
+  Open();
+  EXPECT_EQ(Content("top"), "aXcd");
+  EXPECT_EQ(Content("web"), "aXcd");
+  ExpectClean();
+}
+
+TEST_F(RecoveryTest, WhatIsBuiltOnALayerThatIsGoneCanBeRemoved) {
+  Import("base", "abcd");
+  Import("other", "efgh");
+  ASSERT_OK(store().Create("base", "web", {}));
+  ASSERT_OK(Connect("web").Fill(1, 1, 'X'));
+  ASSERT_OK(store().Snapshot("web", "top", false));
+  const std::string path = store().Inspect("base")->layers[0].path;
+  store_.reset();
+  std::filesystem::remove(path);
+  Open();
+  ASSERT_OK(store().RemoveImage("base", false));
+  ASSERT_OK(store().RemoveImage("top", false));
+  ASSERT_OK(store().RemoveDevice("web", false));
+  ASSERT_OK(store().CollectGarbage());
+  EXPECT_THAT(Files("layers"), SizeIs(1));
+  EXPECT_EQ(Content("other"), "efgh");
+  ExpectClean();
 }
 
 // What a child that is killed tells its parent: per block, the last write that was answered, and
