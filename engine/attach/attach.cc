@@ -27,11 +27,6 @@ constexpr int kLockWaitMs = 10000;
 constexpr int kHandshakeMsMax = 10000;
 constexpr int kConnectionsMax = 16;
 
-absl::Status CheckRoot() {
-  if (geteuid() == 0) return absl::OkStatus();
-  return absl::PermissionDeniedError("attaching needs root: a block device of the kernel is made");
-}
-
 // "cowl:WHAT:16 hexadecimal digits": nobody else's device has it, not even an earlier one of the
 // same name.
 std::string NewBackendId(const AttachRequest& request) {
@@ -195,6 +190,11 @@ absl::Status Quiesce(const Attachment& attachment) {
 }
 
 }  // namespace
+
+absl::Status CheckRoot() {
+  if (geteuid() == 0) return absl::OkStatus();
+  return absl::PermissionDeniedError("attaching needs root: a block device of the kernel is made");
+}
 
 absl::StatusOr<Attachment> Attach(const AttachRequest& asked) {
   COWL_RETURN_IF_ERROR(CheckRoot());

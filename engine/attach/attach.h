@@ -73,6 +73,9 @@ struct Attachment {
 // Attaches, mounts when asked, and returns once the device can be used.
 absl::StatusOr<Attachment> Attach(const AttachRequest& request);
 
+// PermissionDenied unless this process may make block devices of the kernel.
+absl::Status CheckRoot();
+
 // Unmounts what Attach mounted and disconnects. Busy (open files, mounts elsewhere):
 // FailedPrecondition that names the users; with `force` the mount is taken out of the tree and the
 // device cut off all the same, and its users get I/O errors. Kills nobody. As CheckServed without

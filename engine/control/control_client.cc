@@ -40,8 +40,8 @@ absl::StatusOr<UniqueFd> ConnectSocket(const std::string& directory) {
     return socket;
   if (errno == ENOENT || errno == ECONNREFUSED || errno == ENOTDIR) return UniqueFd();
   if (errno == EACCES || errno == EPERM) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("store ", directory, " belongs to another user: run as that user or as root"));
+    return absl::PermissionDeniedError(absl::StrCat(
+        "store ", directory, " is served by another user's process: run as that user or as root"));
   }
   return ErrnoStatus(errno, "connect to the server at",
                      absl::StrCat(directory, "/", kControlSocketName));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <shared_mutex>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/units.h"
@@ -65,7 +66,11 @@ absl::Status Checker::FindUnnamedFiles() {
   }
   COWL_RETURN_IF_ERROR(AddNamedPaths(named));
   for (const std::string& path : paths) {
-    if (!named.contains(path)) run_.Leak(path, 0, "belongs to no image and no device");
+    if (named.contains(path)) continue;
+    const bool is_ours = absl::EndsWith(path, kDataSuffix) || absl::EndsWith(path, kVolumeSuffix);
+    run_.Leak(path, 0,
+              is_ours ? "belongs to no image and no device"
+                      : "is no file of a store: remove it, or move it elsewhere; gc leaves it");
   }
   return absl::OkStatus();
 }

@@ -183,7 +183,7 @@ absl::StatusOr<DeviceInfo> StoreImpl::CreateVolume(const std::string& name, uint
   COWL_RETURN_IF_ERROR(CheckSize(size_bytes));
   DeviceRow row = NewRow(size_bytes, 0);
   row.kind = DeviceRow::Kind::kVolume;
-  row.volume_file = absl::StrCat(name, "-", row.overlay.ToString(), ".raw");
+  row.volume_file = absl::StrCat(name, "-", row.overlay.ToString(), kVolumeSuffix);
   const std::string folder = paths_.Of(kVolumesFolder);
   const std::string path = absl::StrCat(folder, "/", row.volume_file);
   // Before the work starts; the transaction asks again.

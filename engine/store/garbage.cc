@@ -8,12 +8,6 @@
 #include "store/reaper.h"
 
 namespace cowl {
-namespace {
-
-constexpr char kDataSuffix[] = ".cowl";
-constexpr char kVolumeSuffix[] = ".raw";
-
-}  // namespace
 
 absl::StatusOr<uint64_t> Reaper::RemoveUnnamedFiles() {
   // Whoever makes a file before its row holds the mutex shared until the row is there.

@@ -16,6 +16,8 @@ inline constexpr char kStagingFolder[] =
 inline constexpr char kAttachFolder[] = "attach";  // what is attached to this host's kernel
 inline constexpr std::array kFolders = {kLayersFolder, kVolumesFolder, kStagingFolder,
                                         kAttachFolder};
+inline constexpr char kDataSuffix[] = ".cowl";
+inline constexpr char kVolumeSuffix[] = ".raw";
 inline constexpr char kReserveFile[] = "reserve";  // space kept back for when the disk is full
 inline constexpr char kLockFile[] = "lock";
 inline constexpr char kCatalogFile[] = "catalog.db";

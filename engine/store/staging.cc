@@ -72,7 +72,7 @@ void ForEachAbandoned(const std::string& store, Visit visit) {
 
 absl::StatusOr<StagedFile> StagedFile::Make(const std::string& store) {
   std::string path =
-      absl::StrCat(store, "/", kStagingFolder, "/", Uuid::Random().ToString(), ".cowl");
+      absl::StrCat(store, "/", kStagingFolder, "/", Uuid::Random().ToString(), kDataSuffix);
   UniqueFd lock = TryLock(path, /*make=*/true);
   if (!lock.valid())
     return ErrnoStatus(errno, "make a file in", absl::StrCat(store, "/", kStagingFolder));

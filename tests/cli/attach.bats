@@ -205,4 +205,8 @@ kill_server() {
   run setpriv --reuid=nobody --regid=nogroup --clear-groups "$(command -v "${COWL:-cowl}")" --store "$dir/store" attach web
   [ "$status" -eq 1 ]
   [[ $output == "cowl: attach: "*root* ]]
+  run setpriv --reuid=nobody --regid=nogroup --clear-groups "$(command -v "${COWL:-cowl}")" --store "$dir/store" create base new --attach
+  [ "$status" -eq 1 ]
+  [[ $output == "cowl: create: "*root* ]]
+  [ "$(cowl ls -q | grep -c new)" = 0 ]
 }

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "attach/attach.h"
 #include "base/status.h"
 #include "cowl/names.h"
 #include "tools/cowl/attach_verbs.h"
@@ -42,6 +43,7 @@ absl::Status CheckCreate(const Invocation& invocation) {
 }
 
 absl::Status RunCreate(const Invocation& invocation, Output& output) {
+  if (invocation.Has("--attach")) COWL_RETURN_IF_ERROR(CheckRoot());
   Json args = {{"name", invocation.Text("NAME")}, {"cap_bytes", invocation.SizeBytes("--cap")}};
   std::string verb = "create";
   if (invocation.Has("--empty")) {
