@@ -15,6 +15,7 @@
 #include "base/units.h"
 #include "store/checker.h"
 #include "store/disk.h"
+#include "store/shared_data.h"
 
 namespace cowl {
 namespace {
@@ -73,14 +74,6 @@ void Compare(const ExpectedLayer& expected, const LayerMap& map, const std::stri
     run.Error(path, 0, "names other data files than the catalog does");
   if (BlockOffsetBytes(map.map.extents.DataBlocks()) != expected.row.stored_bytes)
     run.Error(path, 0, "stores another number of blocks than the catalog says");
-}
-
-void AddLive(const FileMap& map, std::map<Uuid, BlockRanges>& live) {
-  for (const Extent& extent : map.extents.extents()) {
-    if (!extent.is_data()) continue;
-    live[map.files[extent.source()]].emplace_back(extent.physical(),
-                                                  extent.physical() + extent.length());
-  }
 }
 
 // `ranges` in their order, in pieces of so many blocks.
@@ -228,7 +221,7 @@ absl::Status Checker::CheckLayer(LoopSlot& slot, const Uuid& id,
     run_.Error(path, 0, "says another disk size than the catalog does");
   if (!IsMerged(slot, *expected, map) && !HasGivenBack(*expected, map))
     Compare(*expected, map, path, run_);
-  AddLive(map.map, live);
+  AddRanges(map.map, live);
   live[id];  // also where all of its data was given up
   return absl::OkStatus();
 }
@@ -310,7 +303,7 @@ absl::Status Checker::CheckUnrecordedLayer(LoopSlot& slot, const Uuid& id) {
     return absl::OkStatus();
   }
   std::map<Uuid, BlockRanges> live;
-  AddLive((*map)->map, live);
+  AddRanges((*map)->map, live);
   std::vector<DamagedBlock> bad;
   absl::Status status;
   if (run_.data) status = ReadRanges(slot, *file, Normalized(std::move(live[id])), &bad, run_);

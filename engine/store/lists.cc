@@ -69,7 +69,7 @@ absl::StatusOr<uint64_t> StoreImpl::OverlayBytes(const DeviceRow& row) {
   return BlockOffsetBytes(blocks);
 }
 
-DeviceInfo StoreImpl::DescribeDevice(const DeviceRow& row, uint64_t below_bytes) {
+DeviceInfo StoreImpl::DescribeDevice(const DeviceRow& row, const Below& below) {
   DeviceInfo info = InfoOf(row);
   if (const std::shared_ptr<DeviceEntry> entry = devices_.Find(row.name))
     info.users = entry->users.Clients();
@@ -79,10 +79,11 @@ DeviceInfo StoreImpl::DescribeDevice(const DeviceRow& row, uint64_t below_bytes)
     return info;
   }
   info.disk_bytes = DiskBytesOf(paths_.DataFile(row.overlay));
+  for (const Uuid& file : below.files) info.disk_bytes += DiskBytesOf(paths_.DataFile(file));
   const absl::StatusOr<uint64_t> bytes = OverlayBytes(row);
   // A list must not fail because one overlay is damaged: `check` says what is wrong with it.
   if (!bytes.ok()) Warn(absl::StrCat("device ", row.name), bytes.status());
-  info.stored_bytes = below_bytes + bytes.value_or(0);
+  info.stored_bytes = below.stored_bytes + bytes.value_or(0);
   return info;
 }
 
@@ -121,19 +122,17 @@ absl::StatusOr<std::string> StoreImpl::OriginOf(CatalogQueries& queries, const D
 
 absl::StatusOr<std::vector<DeviceInfo>> StoreImpl::Devices() {
   std::vector<DeviceRow> rows;
-  std::vector<uint64_t> below_bytes;
+  std::vector<Below> below;
   COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(rows, queries.Devices());
     for (DeviceRow& row : rows) {
       COWL_ASSIGN_OR_RETURN(row.image, OriginOf(queries, row));
-      COWL_ASSIGN_OR_RETURN(const uint64_t bytes, StoredBelow(queries, row));
-      below_bytes.push_back(bytes);
+      COWL_ASSIGN_OR_RETURN(below.emplace_back(), WhatIsBelow(queries, row));
     }
     return absl::OkStatus();
   }));
   std::vector<DeviceInfo> devices;
-  for (size_t i = 0; i < rows.size(); ++i)
-    devices.push_back(DescribeDevice(rows[i], below_bytes[i]));
+  for (size_t i = 0; i < rows.size(); ++i) devices.push_back(DescribeDevice(rows[i], below[i]));
   return devices;
 }
 

@@ -29,11 +29,16 @@ absl::StatusOr<std::vector<LayerRow>> StoreImpl::OwnLayers(CatalogQueries& queri
   return own;
 }
 
-absl::StatusOr<uint64_t> StoreImpl::StoredBelow(CatalogQueries& queries, const DeviceRow& row) {
+absl::StatusOr<StoreImpl::Below> StoreImpl::WhatIsBelow(CatalogQueries& queries,
+                                                        const DeviceRow& row) {
   COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> own, OwnLayers(queries, row));
-  uint64_t bytes = 0;
-  for (const LayerRow& layer : own) bytes += layer.stored_bytes;
-  return bytes;
+  Below below;
+  for (const LayerRow& layer : own) {
+    below.stored_bytes += layer.stored_bytes;
+    COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> files, queries.FilesOf(layer.id));
+    below.files.insert(files.begin(), files.end());
+  }
+  return below;
 }
 
 absl::StatusOr<DeviceCap> StoreImpl::CapOf(const DeviceRow& row) {

@@ -5,11 +5,13 @@
 #include <filesystem>
 #include <map>
 #include <set>
+#include <shared_mutex>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "store/disk.h"
 #include "store/layer_index.h"
+#include "store/shared_data.h"
 #include "store/staging.h"
 #include "store/store_impl.h"
 
@@ -28,6 +30,12 @@ struct Inventory {
   std::vector<DeviceRow> devices;
   std::vector<PinRow> pins;
   std::unordered_map<Uuid, std::vector<Uuid>> files;  // by layer
+
+  std::vector<LayerRow> Rows() const {
+    std::vector<LayerRow> rows;
+    for (const auto& [id, row] : layers.rows()) rows.push_back(row);
+    return rows;
+  }
 };
 
 absl::StatusOr<Inventory> TakeInventory(CatalogQueries& queries) {
@@ -65,7 +73,8 @@ absl::StatusOr<Root> RootOfImage(const Inventory& inventory, const StorePaths& p
   return root;
 }
 
-absl::StatusOr<Root> RootOfDevice(const Inventory& inventory, const DeviceInfo& device) {
+absl::StatusOr<Root> RootOfDevice(const Inventory& inventory, const StorePaths& paths,
+                                  const DeviceInfo& device) {
   Root root;
   root.info = {device.name, device.size_bytes, device.stored_bytes, device.disk_bytes,
                device.disk_bytes};
@@ -74,6 +83,9 @@ absl::StatusOr<Root> RootOfDevice(const Inventory& inventory, const DeviceInfo& 
       inventory.devices.begin(), inventory.devices.end(), device.name,
       [](const DeviceRow& candidate, const std::string& name) { return candidate.name < name; });
   if (row == inventory.devices.end() || row->name != device.name) return root;
+  // Of the layers that are its own LinesOf tells what is freed with it.
+  if (row->kind == DeviceRow::Kind::kOverlay)
+    root.info.reclaimable_bytes = DiskBytesOf(paths.DataFile(row->overlay));
   COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->base_layer, &root));
   COWL_RETURN_IF_ERROR(AddChain(inventory.layers, row->image_layer, &root));
   return root;
@@ -99,13 +111,22 @@ absl::StatusOr<Keepers> CountKeepers(const Inventory& inventory, const std::vect
 }
 
 // The lines of the report, each with what removing that one thing would free.
-std::vector<SpaceInfo> LinesOf(const std::vector<Root>& roots, const Keepers& keepers) {
+std::vector<SpaceInfo> LinesOf(const std::vector<Root>& roots, const Keepers& keepers,
+                               const SharedData& shared) {
   std::vector<SpaceInfo> lines;
   for (const Root& root : roots) {
     SpaceInfo& info = lines.emplace_back(root.info);
+    std::set<Uuid> sharing;
     for (const LayerRow* const layer : root.layers) {
-      if (keepers.at(layer) == 1) info.reclaimable_bytes += layer->stored_bytes;
+      if (keepers.at(layer) != 1) continue;
+      if (shared.Has(layer->id)) {
+        sharing.insert(layer->id);
+      } else {
+        info.reclaimable_bytes += layer->stored_bytes;
+      }
     }
+    if (!sharing.empty())
+      info.reclaimable_bytes += shared.BytesWithout({}) - shared.BytesWithout(sharing);
   }
   return lines;
 }
@@ -124,7 +145,11 @@ uint64_t DiskBytesBelow(const std::string& directory) {
 }  // namespace
 
 absl::StatusOr<DiskUsage> StoreImpl::Usage() {
+  std::shared_lock lock(files_mutex_);  // the maps are those of the inventory
   COWL_ASSIGN_OR_RETURN(const Inventory inventory, Read<Inventory>(TakeInventory));
+  COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
+  const SharedData shared(*slot, inventory.Rows(), inventory.files);
+  lock.unlock();
   COWL_ASSIGN_OR_RETURN(const std::vector<DeviceInfo> device_infos, Devices());
   std::vector<Root> images;
   for (const ImageRow& image : inventory.images) {
@@ -132,22 +157,23 @@ absl::StatusOr<DiskUsage> StoreImpl::Usage() {
   }
   std::vector<Root> devices;
   for (const DeviceInfo& device : device_infos) {
-    COWL_ASSIGN_OR_RETURN(devices.emplace_back(), RootOfDevice(inventory, device));
+    COWL_ASSIGN_OR_RETURN(devices.emplace_back(), RootOfDevice(inventory, paths_, device));
   }
   COWL_ASSIGN_OR_RETURN(const Keepers keepers, CountKeepers(inventory, images, devices));
   DiskUsage usage;
-  usage.images = LinesOf(images, keepers);
-  usage.devices = LinesOf(devices, keepers);
-  COWL_RETURN_IF_ERROR(AddTotals(usage, device_infos));
+  usage.images = LinesOf(images, keepers, shared);
+  usage.devices = LinesOf(devices, keepers, shared);
+  COWL_RETURN_IF_ERROR(AddTotals(usage, device_infos, shared));
   return usage;
 }
 
-absl::Status StoreImpl::AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices) {
+absl::Status StoreImpl::AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices,
+                                  const SharedData& shared) {
   usage.total.name = paths_.root;
   for (const std::vector<SpaceInfo>* const lines : {&usage.images, &usage.devices}) {
     for (const SpaceInfo& line : *lines) usage.total.logical_bytes += line.logical_bytes;
   }
-  COWL_ASSIGN_OR_RETURN(usage.total.stored_bytes, StoredInAll(devices));
+  COWL_ASSIGN_OR_RETURN(usage.total.stored_bytes, StoredInAll(devices, shared));
   usage.total.disk_bytes = DiskBytesBelow(paths_.root);
   COWL_ASSIGN_OR_RETURN(usage.total.reclaimable_bytes, UnnamedBytes());
   COWL_ASSIGN_OR_RETURN(const HostSpace space, SpaceOf(paths_.root));
@@ -157,17 +183,18 @@ absl::Status StoreImpl::AddTotals(DiskUsage& usage, const std::vector<DeviceInfo
 }
 
 // What all layers and devices store, each thing once.
-absl::StatusOr<uint64_t> StoreImpl::StoredInAll(const std::vector<DeviceInfo>& devices) {
-  uint64_t bytes = 0;
+absl::StatusOr<uint64_t> StoreImpl::StoredInAll(const std::vector<DeviceInfo>& devices,
+                                                const SharedData& shared) {
+  uint64_t bytes = shared.BytesWithout({});
   for (const DeviceInfo& device : devices) bytes += device.stored_bytes;
   COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> layers, queries.Layers());
-    for (const LayerRow& layer : layers) bytes += layer.stored_bytes;
+    for (const LayerRow& layer : layers) bytes += shared.Has(layer.id) ? 0 : layer.stored_bytes;
     // What lies below a device as unnamed layers was counted with it, and as layers.
     COWL_ASSIGN_OR_RETURN(const std::vector<DeviceRow> rows, queries.Devices());
     for (const DeviceRow& row : rows) {
-      COWL_ASSIGN_OR_RETURN(const uint64_t below_bytes, StoredBelow(queries, row));
-      bytes -= std::min(below_bytes, bytes);
+      COWL_ASSIGN_OR_RETURN(const Below below, WhatIsBelow(queries, row));
+      bytes -= std::min(below.stored_bytes, bytes);
     }
     return absl::OkStatus();
   }));

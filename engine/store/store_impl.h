@@ -22,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <unordered_map>
@@ -47,6 +48,8 @@
 #include "store/worker.h"
 
 namespace cowl {
+
+class SharedData;
 
 // What the catalog alone says of a device.
 DeviceInfo InfoOf(const DeviceRow& row);
@@ -164,15 +167,23 @@ class StoreImpl : public Store {
                           const Uuid& parent, const std::string& created_by, bool force);
   LayerInfo LayerInfoOf(const LayerRow& row) const;
 
+  // A device's own layers: what they store, and their data files.
+  struct Below {
+    uint64_t stored_bytes = 0;
+    std::set<Uuid> files;
+  };
+
   // lists.cc
   absl::StatusOr<ImageInfo> FindImageInfo(const ImageName& name);
-  DeviceInfo DescribeDevice(const DeviceRow& row, uint64_t below_bytes);
+  DeviceInfo DescribeDevice(const DeviceRow& row, const Below& below);
   absl::StatusOr<uint64_t> OverlayBytes(const DeviceRow& row);
 
   // space.cc
-  absl::StatusOr<uint64_t> StoredInAll(const std::vector<DeviceInfo>& devices);
+  absl::StatusOr<uint64_t> StoredInAll(const std::vector<DeviceInfo>& devices,
+                                       const SharedData& shared);
   absl::StatusOr<uint64_t> UnnamedBytes();
-  absl::Status AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices);
+  absl::Status AddTotals(DiskUsage& usage, const std::vector<DeviceInfo>& devices,
+                         const SharedData& shared);
 
   // map_reports.cc
   absl::StatusOr<DiskMap> MapOf(const std::string& name);
@@ -204,7 +215,7 @@ class StoreImpl : public Store {
   // own_layers.cc
   static absl::StatusOr<std::vector<LayerRow>> OwnLayers(CatalogQueries& queries,
                                                          const DeviceRow& row);
-  static absl::StatusOr<uint64_t> StoredBelow(CatalogQueries& queries, const DeviceRow& row);
+  static absl::StatusOr<Below> WhatIsBelow(CatalogQueries& queries, const DeviceRow& row);
   absl::StatusOr<DeviceCap> CapOf(const DeviceRow& row);
 
   // The reaper, run by the worker; waits for it for up to two seconds.

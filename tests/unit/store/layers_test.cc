@@ -366,6 +366,46 @@ TEST_F(LayersTest, FlattenedIsOneLayerThatReadsTheSame) {
   ExpectClean();
 }
 
+// What a flattened image shares with what it was made from is stored once, and removing either
+// frees only what the other does not have.
+TEST_F(LayersTest, WhatFlattenedLayersShareCountsOnce) {
+  Import("base", "abcdefgh");
+  ASSERT_OK(store().Create("base", "web", {}));
+  ASSERT_OK(Connect("web").Fill(1, 2, 'X'));
+  ASSERT_OK(store().Commit("web", "top", false));
+  ASSERT_OK(store().Flatten("top", "flat", false, nullptr));
+  const auto usage = store().Usage();
+  ASSERT_OK(usage);
+  EXPECT_EQ(usage->total.stored_bytes, 10 * kBlockBytes);
+  const auto reclaimable_blocks = [&](const std::string& name) {
+    for (const SpaceInfo& image : usage->images) {
+      if (image.name == name) return image.reclaimable_bytes / kBlockBytes;
+    }
+    ADD_FAILURE() << "no image " << name;
+    return uint64_t{0};
+  };
+  EXPECT_EQ(reclaimable_blocks("flat:latest"), 0u);
+  EXPECT_EQ(reclaimable_blocks("top:latest"), 0u);
+  ASSERT_OK(store().RemoveImage("top", false));
+  const auto left = store().Usage();
+  ASSERT_OK(left);
+  EXPECT_EQ(left->total.stored_bytes, 10 * kBlockBytes);
+  ASSERT_OK(store().RemoveImage("base", false));
+  ExpectSoon([&] { return store().Usage()->total.stored_bytes; }, 8 * kBlockBytes);
+}
+
+TEST_F(LayersTest, ADeviceStoresOnTheDiskWhatItsCloneFroze) {
+  Import("base", "abcdefgh");
+  ASSERT_OK(store().Create("base", "web", {}));
+  ASSERT_OK(Connect("web").Fill(1, 6, 'X'));
+  ASSERT_OK(store().Clone("web", "twin"));
+  for (const char* const name : {"web", "twin"}) {
+    EXPECT_EQ(Device(name).stored_bytes, 6 * kBlockBytes);
+    EXPECT_GE(Device(name).disk_bytes, 6 * kBlockBytes);
+  }
+  EXPECT_EQ(store().Usage()->total.stored_bytes, 14 * kBlockBytes);
+}
+
 TEST_F(LayersTest, RegisteringTakesAStagedLayer) {
   Import("base", "abcd");
   const std::string base = Image("base:latest").layer;
