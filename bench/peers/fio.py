@@ -19,7 +19,7 @@ def run(job, targets, seconds, seed, size):
     if not job.fio:
         return run_fua(job, targets[0], seconds, seed, size)
     command = ["fio", "--output-format=json", "--group_reporting", "--lat_percentiles=1", "--clat_percentiles=0",
-               "--percentile_list=50:99:99.9", f"--bs={job.block}", f"--iodepth={job.depth}", f"--size={size}", f"--runtime={seconds}",
+               "--percentile_list=50:99:99.9", f"--bs={job.block}", f"--iodepth={job.depth}", f"--size={size}", f"--runtime={int(seconds * 1000)}ms",
                f"--randseed={seed}", *job.fio, *options(job, targets[0])]
     for number in range(job.connections):
         command += [f"--name=job{number}", *target_options(targets[number % len(targets)])]
@@ -43,6 +43,7 @@ def options(job, target):
     if job.flush_every:
         found.append(f"--fdatasync={job.flush_every}" if local else f"--fsync={job.flush_every}")
     if local:
+        found.append("--invalidate=0")  # else fio drops the file from the page cache first
         found.append("--ioengine=psync" if job.depth == 1 and job.flush_every else "--ioengine=io_uring")
     return found
 

@@ -18,12 +18,12 @@ class Peer:
     writer = True  # takes part in jobs that write
     many_devices = False
     depth = 0  # layers below the device
-    quick = False
 
-    def __init__(self, name, quick=False, writer=True):
+    def __init__(self, name, quick=False, writer=True, core=False):
         self.name = name
         self.quick = quick
         self.writer = writer
+        self.core = core or quick and writer  # takes part in jobs that only the most telling servers are given
 
     def prepare(self, ground):
         """Once, before anything is timed."""
@@ -59,6 +59,10 @@ class Peer:
         return server, [("nbd", socket, export) for export in self.exports(ground, job)]
 
 
+def layers(count):
+    return f"{count} layer" + ("s" if count > 1 else "")
+
+
 def fill(ground, socket, export=""):
     client = nbd.Nbd(socket, export)
     client.write_all(range(0, ground.size, FILL), os.urandom(FILL), 4 * FILL)
@@ -77,7 +81,7 @@ class Cowl(Peer):
         super().__init__(name, quick, writer)
         self.depth = depth
         self.many_devices = writer
-        self.note = note or f"a device on an image of {depth} layers"
+        self.note = note or f"a device on an image of {layers(depth)}"
 
     def call(self, ground, *arguments):
         return call([ground.cowl, "--store", ground.store, *arguments])
@@ -139,11 +143,11 @@ class QemuNbd(Peer):
 class Qcow2(QemuNbd):
     """An empty qcow2 file above a chain of DEPTH layers, of which the raw file is the lowest."""
 
-    def __init__(self, name, depth, extended=False, quick=False, writer=False):
-        super().__init__(name, quick, writer)
+    def __init__(self, name, depth, extended=False, quick=False, writer=False, core=False):
+        super().__init__(name, quick, writer, core)
         self.depth = depth
         self.extended = extended
-        self.note = f"a qcow2 file on {depth} layers, " + ("extended L2, 128 KiB clusters" if extended else "64 KiB clusters")
+        self.note = f"a qcow2 file on {layers(depth)}, " + ("extended L2, 128 KiB clusters" if extended else "64 KiB clusters")
 
     def prepare(self, ground):
         ground.once("qcow2 chain", lambda: chains.build_qcow2(ground, ground.depths(Qcow2)))
@@ -202,8 +206,8 @@ class Local(Peer):
     """No server: fio itself on the raw file."""
 
     tool = "fio"
-    engine = "io_uring (write + flush, depth 1: pwrite, fdatasync)"
-    note = "no server: fio on the raw file, what the machine can do"
+    engine = "io_uring, no server"
+    note = "fio on the raw file, what the machine can do; write + flush and FUA at depth 1: pwrite and fdatasync"
 
     def start(self, ground, job):
         return None, [("file", ground.raw)]
@@ -226,10 +230,10 @@ PEERS = [
     Qcow2("qcow2@32", 32, quick=True, writer=True),
     Qcow2("qcow2@128", 128),
     Qcow2("qcow2-ext@1", 1, extended=True, writer=True),
-    Qcow2("qcow2-ext@32", 32, extended=True, writer=True),
+    Qcow2("qcow2-ext@32", 32, extended=True, writer=True, core=True),
     Nbdkit("nbdkit-file", lambda ground: ["file", ground.raw], "the raw file: no layers, no checksums", quick=True),
-    Nbdkit("nbdkit-cow-4k", cow_filter("4K"), "keeps nothing: what is written is gone when it ends, a flush does nothing", keeps=False),
-    Nbdkit("nbdkit-cow-64k", cow_filter("64K"), "keeps nothing: what is written is gone when it ends, a flush does nothing", keeps=False),
+    Nbdkit("nbdkit-cow-4k", cow_filter("4K"), "keeps nothing: what is written is gone when it ends", keeps=False),
+    Nbdkit("nbdkit-cow-64k", cow_filter("64K"), "keeps nothing: what is written is gone when it ends", keeps=False),
     Nbdkit("nbdkit-null", lambda ground: ["null", str(ground.size)], "no storage at all: the protocol's ceiling", quick=True),
     Nbdkit("nbdkit-memory", lambda ground: ["memory", str(ground.size)], "keeps nothing: all in memory, a ceiling", keeps=False),
     Local("local", quick=True),

@@ -113,8 +113,9 @@ class Bars:
         self.add(f"{what}: bytes to the host file to bytes sent", self.results.median("first-write", COWL, "wrote_ratio"), 1.1, False)
 
     def rewrites(self):
-        self.rate("4 KiB rewrite, depth 32", "rewrite", "qemu-raw", 2.5)
-        self.rate("4 KiB rewrite, depth 32", "rewrite", "nbdkit-file", 1.0)
+        job = "rewrite-30s" if "rewrite-30s" in self.results.jobs() else "rewrite"
+        for peer, limit in (("qemu-raw", 2.5), ("nbdkit-file", 1.0)):
+            self.rate(f"4 KiB rewrite, depth 32 ({job})", job, peer, limit)
 
     def durable(self):
         for job, what in (("write-flush-qd1", "4 KiB write + flush, depth 1"), ("write-fua-qd1", "4 KiB write with FUA, depth 1")):
