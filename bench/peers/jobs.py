@@ -46,7 +46,8 @@ JOBS = [
     Job("write-64k", "64 KiB sequential write, depth 8", ("--rw=write",), 8, K64, "full", "core"),
     Job("write-1m", "1 MiB sequential write, depth 8", ("--rw=write",), 8, M1, "full", "core", quick=True),
     Job("mix-2conn", "4 KiB mix 70/30, one device, two connections of depth 16", MIX, 16, K4, "fresh", "core", connections=2, quick=True),
-    Job("mix-16conn", "4 KiB mix 70/30, one device, 16 connections of depth 2", MIX, 2, K4, "fresh", "devices", connections=16),
+    Job("mix-16conn", "4 KiB mix 70/30, one device, 16 connections of depth 2", MIX, 2, K4, "fresh", "devices", connections=16,
+        quick=True),
     Job("mix-16dev", "4 KiB mix 70/30, 16 devices, a connection of depth 2 each", MIX, 2, K4, "fresh", "devices", connections=16,
         devices=16, quick=True),
 ]

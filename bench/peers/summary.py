@@ -40,11 +40,11 @@ def spread(values):
     return (statistics.median(values), min(values), max(values)) if values else None
 
 
-def summarise(results, reference):
-    """A row for each job and peer: medians with lowest and highest, and the ratio of the reference (a peer) to it."""
+def summarise(results, reference, names):
+    """A row for each job and peer (of NAMES, in their order): medians with lowest and highest, and the ratio of the reference (a peer) to it."""
     rows = []
     for job in results.jobs():
-        for peer in results.peers(job):
+        for peer in sorted(results.peers(job), key=names.index):
             row = {"job": job, "peer": peer}
             for figure in FIGURES:
                 found = results.median(job, peer, figure)
