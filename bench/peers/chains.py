@@ -26,9 +26,8 @@ def build_cowl(ground, depths):
     call([ground.cowl, *store, "init"])
     call([ground.cowl, *store, "import", ground.raw, "chain:1", "--format", "raw"])
     path = ground.socket("build")
-    server = Process([ground.cowl, *store, "serve", "--listen", f"unix:{path}"], path, ground.log("build-cowl"))
     data = os.urandom(4096)
-    try:
+    with Process([ground.cowl, *store, "serve", "--listen", f"unix:{path}"], path, ground.log("build-cowl")):
         for layer in range(2, max(depths) + 1):
             ground.progress(f"cowl's chain: layer {layer} of {max(depths)}")
             call([ground.cowl, *store, "create", f"chain:{layer - 1}", "next"])
@@ -37,8 +36,6 @@ def build_cowl(ground, depths):
             client.flush()
             client.close()
             call([ground.cowl, *store, "commit", "next", f"chain:{layer}", "--force"])
-    finally:
-        server.stop()
 
 
 def qcow2_layer(ground, layer):
@@ -53,13 +50,10 @@ def build_qcow2(ground, depths):
         ground.progress(f"qcow2's chain: layer {layer} of {max(depths)}")
         file = qcow2_layer(ground, layer)
         qcow2_above(ground, layer - 1, file)
-        server = Process(["qemu-nbd", "-f", "qcow2", "--cache=unsafe", "-t", "-k", path, file], path, ground.log("build-qcow2"))
-        try:
+        with Process(["qemu-nbd", "-f", "qcow2", "--cache=unsafe", "-t", "-k", path, file], path, ground.log("build-qcow2")):
             client = nbd.Nbd(path)
             client.write_all(share(ground, layer, CLUSTER), data)
             client.close()
-        finally:
-            server.stop()
 
 
 def qcow2_above(ground, layer, file, extended=False):

@@ -26,8 +26,15 @@ class Process:
         try:
             self.wait(60)
         except BaseException:
-            self.stop()
+            self.kill()
             raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        # After a failure or an interrupt nobody waits for it: a server may give a client that is stuck many seconds.
+        self.kill() if kind else self.stop()
 
     def wait(self, seconds):
         """Until it can be connected to."""
@@ -47,15 +54,19 @@ class Process:
 
     def stop(self):
         """Asks it to end, and kills it when it does not within 15 s."""
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self):
         if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except BaseException as error:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-                if not isinstance(error, subprocess.TimeoutExpired):
-                    raise
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def read(self, name):
         with open(f"/proc/{self.process.pid}/{name}", encoding="ascii", errors="replace") as file:

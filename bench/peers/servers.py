@@ -54,7 +54,7 @@ class Peer:
         try:
             self.after_start(ground, job, socket)
         except BaseException:
-            server.stop()
+            server.kill()
             raise
         return server, [("nbd", socket, export) for export in self.exports(ground, job)]
 
@@ -99,11 +99,8 @@ class Cowl(Peer):
         self.call(ground, "create", f"chain:{self.depth}", f"full{self.depth}")
         ground.progress("cowl's full device")
         socket = ground.socket("build")
-        server = Process(self.command(ground, None, socket), socket, ground.log("build-cowl"))
-        try:
+        with Process(self.command(ground, None, socket), socket, ground.log("build-cowl")):
             fill(ground, socket, f"full{self.depth}")
-        finally:
-            server.stop()
 
     def device(self, number):
         return f"on{self.depth}-{number}"
@@ -155,11 +152,9 @@ class Qcow2(QemuNbd):
             self.make(ground, "full")
             ground.progress(f"the full device of {self.name}")
             socket = ground.socket("build")
-            server = Process(["qemu-nbd", "-f", "qcow2", "-t", "-k", socket, self.file(ground, "full")], socket, ground.log("build-qcow2"))
-            try:
+            command = ["qemu-nbd", "-f", "qcow2", "-t", "-k", socket, self.file(ground, "full")]
+            with Process(command, socket, ground.log("build-qcow2")):
                 fill(ground, socket)
-            finally:
-                server.stop()
 
     def file(self, ground, state):
         return ground.path(f"{self.name.replace('@', '-')}-{'full' if state == 'full' else 'fresh'}.qcow2")
@@ -175,7 +170,7 @@ class Qcow2(QemuNbd):
         return "qcow2", self.file(ground, job.state)
 
     def after(self, ground, job):
-        if job.state != "full":
+        if job.state != "full" and os.path.exists(self.file(ground, job.state)):
             os.unlink(self.file(ground, job.state))
 
 
