@@ -1,7 +1,9 @@
 // Lookups in a merged map: independent random keys, and keys that depend on the answer before.
 #include <benchmark/benchmark.h>
 
+#include <array>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "layer/extent_array.h"
@@ -33,7 +35,24 @@ void BM_LookupIndependent(benchmark::State& state) {
   benchmark::DoNotOptimize(found);
   state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(BM_LookupIndependent)->Arg(1000)->Arg(100'000)->Arg(10'000'000);
+BENCHMARK(BM_LookupIndependent)->Arg(1000)->Arg(100'000)->Arg(1'000'000)->Arg(10'000'000);
+
+// Sixteen keys at a time, as a client's requests come in.
+void BM_LookupInBatches(benchmark::State& state) {
+  const ExtentArray map = MakeMap(state.range(0));
+  std::mt19937_64 random(1);
+  std::vector<uint64_t> keys(1 << 16);
+  for (uint64_t& key : keys) key = random() % (state.range(0) * kSpacing);
+  std::array<size_t, 16> found;
+  size_t next = 0;
+  for (auto _ : state) {
+    map.FindEach(std::span(keys).subspan(next, found.size()), found);
+    benchmark::DoNotOptimize(found);
+    next = (next + found.size()) % keys.size();
+  }
+  state.SetItemsProcessed(state.iterations() * found.size());
+}
+BENCHMARK(BM_LookupInBatches)->Arg(1000)->Arg(100'000)->Arg(1'000'000)->Arg(10'000'000);
 
 void BM_LookupDependent(benchmark::State& state) {
   const ExtentArray map = MakeMap(state.range(0));
@@ -48,7 +67,7 @@ void BM_LookupDependent(benchmark::State& state) {
   benchmark::DoNotOptimize(random);
   state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(BM_LookupDependent)->Arg(1000)->Arg(100'000)->Arg(10'000'000);
+BENCHMARK(BM_LookupDependent)->Arg(1000)->Arg(100'000)->Arg(1'000'000)->Arg(10'000'000);
 
 void BM_Merge(benchmark::State& state) {
   const ExtentArray upper = MakeMap(state.range(0) / 8);

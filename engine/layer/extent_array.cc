@@ -1,5 +1,7 @@
 #include "layer/extent_array.h"
 
+#include <array>
+
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "layer/range_map.h"
@@ -7,13 +9,36 @@
 namespace cowl {
 namespace {
 
+constexpr size_t kBatch = 16;  // searches in step: as many misses as a core can have under way
+constexpr size_t kExtentsInLine = 64 / sizeof(Extent);
+
 Segment ToSegment(const Extent& extent, std::span<const uint32_t> sources) {
   return {extent.start(), extent.length(),
           extent.is_data() ? Segment::Kind::kData : Segment::Kind::kZero, sources[extent.source()],
           extent.physical()};
 }
 
+// Moves each of `at` on to the last of the `count` items from there that starts at or before its
+// block, or leaves it at the first. No branch depends on what is read.
+template <typename Item, typename StartOf>
+void SearchInStep(std::span<const Item*> at, std::span<const uint64_t> blocks, size_t count,
+                  StartOf start_of) {
+  while (count > 1) {
+    const size_t half = count / 2;
+    for (size_t i = 0; i < at.size(); ++i) {
+      const Item* const middle = at[i] + half;
+      at[i] = start_of(*middle) <= blocks[i] ? middle : at[i];
+    }
+    count -= half;
+  }
+}
+
 }  // namespace
+
+ExtentArray::ExtentArray(std::vector<Extent> extents) : extents_(std::move(extents)) {
+  marks_.reserve((extents_.size() + kMarkEvery - 1) / kMarkEvery);
+  for (size_t i = 0; i < extents_.size(); i += kMarkEvery) marks_.push_back(extents_[i].start());
+}
 
 absl::StatusOr<ExtentArray> ExtentArray::FromDisk(std::vector<Extent> extents,
                                                   uint64_t source_count, const std::string& path) {
@@ -29,11 +54,40 @@ absl::StatusOr<ExtentArray> ExtentArray::FromDisk(std::vector<Extent> extents,
 }
 
 std::vector<Extent>::const_iterator ExtentArray::FirstEndingAfter(uint64_t block) const {
-  const auto after =
-      std::upper_bound(extents_.begin(), extents_.end(), block,
-                       [](uint64_t value, const Extent& extent) { return value < extent.start(); });
-  if (after != extents_.begin() && std::prev(after)->end() > block) return std::prev(after);
-  return after;
+  size_t found = 0;
+  FindEach({&block, 1}, {&found, 1});
+  return extents_.begin() + static_cast<ptrdiff_t>(found);
+}
+
+void ExtentArray::FindEach(std::span<const uint64_t> blocks, std::span<size_t> found) const {
+  COWL_CHECK(found.size() >= blocks.size());
+  if (extents_.empty()) {
+    std::fill_n(found.begin(), blocks.size(), 0);
+    return;
+  }
+  const size_t in_leaf = std::min(kMarkEvery, extents_.size());
+  while (!blocks.empty()) {
+    const size_t count = std::min(kBatch, blocks.size());
+    const auto batch = blocks.first(count);
+    std::array<const uint64_t*, kBatch> mark;
+    std::array<const Extent*, kBatch> at;
+    mark.fill(marks_.data());
+    SearchInStep<uint64_t>(std::span(mark).first(count), batch, marks_.size(),
+                           [](uint64_t start) { return start; });
+    for (size_t i = 0; i < count; ++i) {
+      // The last leaf is short: it begins earlier, with extents that lie before its mark.
+      const size_t leaf = static_cast<size_t>(mark[i] - marks_.data()) * kMarkEvery;
+      at[i] = extents_.data() + std::min(leaf, extents_.size() - in_leaf);
+      for (size_t line = 0; line < in_leaf; line += kExtentsInLine)
+        __builtin_prefetch(at[i] + line);
+    }
+    SearchInStep<Extent>(std::span(at).first(count), batch, in_leaf,
+                         [](const Extent& extent) { return extent.start(); });
+    for (size_t i = 0; i < count; ++i)
+      found[i] = static_cast<size_t>(at[i] - extents_.data()) + (at[i]->end() <= batch[i] ? 1 : 0);
+    blocks = blocks.subspan(count);
+    found = found.subspan(count);
+  }
 }
 
 uint64_t ExtentArray::DataBlocks() const {

@@ -1,8 +1,8 @@
 // extent_array.h: an immutable map: the sorted extents of a layer, of an overlay's checkpoint, or
 // of a whole chain merged. Units: blocks; ranges are half-open. Invariant: sorted, disjoint, valid
 // extents; neighbours that continue each other are one. Threads: immutable once built, safe to
-// share. Errors: FromDisk validates; a bad range given to the rest is a bug (CHECK). Cost: 16 bytes
-// an extent; Find O(log n).
+// share. Errors: FromDisk validates; a bad range given to the rest is a bug (CHECK). Cost: 16.5
+// bytes an extent; a search O(log n).
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,7 @@ class RangeMap;
 class ExtentArray {
  public:
   ExtentArray() = default;
-  explicit ExtentArray(std::vector<Extent> extents) : extents_(std::move(extents)) {}
+  explicit ExtentArray(std::vector<Extent> extents);
 
   // Takes extents that come from disk. DataLoss when they are not valid, sorted and disjoint, or
   // name a source >= `source_count`.
@@ -34,16 +34,25 @@ class ExtentArray {
   template <typename Visit>
   void VisitRange(uint64_t begin, uint64_t end, Visit&& visit) const;
 
+  // For each block the index of the first extent that ends after it; size() where none does. The
+  // searches go on in step, so that they wait for memory together.
+  void FindEach(std::span<const uint64_t> blocks, std::span<size_t> found) const;
+
   std::span<const Extent> extents() const { return extents_; }
   size_t size() const { return extents_.size(); }
   bool empty() const { return extents_.empty(); }
   uint64_t DataBlocks() const;
 
  private:
+  static constexpr size_t kMarkEvery = 16;
+
   // The first extent that ends after `block`.
   std::vector<Extent>::const_iterator FirstEndingAfter(uint64_t block) const;
 
   std::vector<Extent> extents_;
+  // The start of every sixteenth extent. A search begins here: it fits a nearer cache than all the
+  // extents, and ends in four lines of those.
+  std::vector<uint64_t> marks_;
 };
 
 // Builds an array from pieces given in order, joining those that continue each other and cutting
