@@ -1,6 +1,7 @@
 // Extent arrays and range maps against an array with one entry a block.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 #include <vector>
@@ -170,6 +171,35 @@ TEST(ExtentArray, MergesRangesAsTheCellsDo) {
       if (upper_cells[i].kind != Segment::Kind::kAbsent) expected[i] = upper_cells[i];
     }
     ASSERT_EQ(Visited(MergeRanges(upper, lower), 0, kBlocks), expected);
+  }
+}
+
+// Maps of every size around the marks' distance, and batches that are whole, short and empty.
+TEST(ExtentArray, FindsEachAsASearchOneByOneDoes) {
+  std::mt19937_64 random(7);
+  for (size_t count = 0; count < 70; ++count) {
+    ExtentArrayBuilder builder;
+    std::vector<uint64_t> ends;
+    uint64_t at = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t start = at + random() % 3;
+      const uint64_t length = 1 + random() % 3;
+      // Places that do not continue each other.
+      builder.Add({start, length, Segment::Kind::kData, 0, 100 + i * 10});
+      at = start + length;
+      ends.push_back(at);
+    }
+    const ExtentArray map = builder.Build();
+    ASSERT_EQ(map.size(), count);
+    std::vector<uint64_t> blocks(random() % 40);
+    for (uint64_t& block : blocks) block = random() % (at + 2);
+    std::vector<size_t> found(blocks.size());
+    map.FindEach(blocks, found);
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      const auto expected = std::upper_bound(ends.begin(), ends.end(), blocks[i]) - ends.begin();
+      ASSERT_EQ(found[i], static_cast<size_t>(expected))
+          << "block " << blocks[i] << " of " << count;
+    }
   }
 }
 
