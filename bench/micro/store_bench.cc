@@ -80,6 +80,16 @@ bool Scribble(Store& store, const std::string& name, uint64_t seed) {
   return true;
 }
 
+// As Measure, on device "first" of range(0) bytes, which is written to before each round.
+void MeasureWritten(benchmark::State& state, Store& store, const std::function<bool(int)>& verb,
+                    const std::function<bool(int)>& clean) {
+  if (!store.CreateEmpty("first", {static_cast<uint64_t>(state.range(0))}).ok())
+    return state.SkipWithError("the device could not be made");
+  Measure(
+      state, [&](int i) { return Scribble(store, "first", static_cast<uint64_t>(i)); }, verb,
+      clean);
+}
+
 void BM_Create(benchmark::State& state) {
   BenchStore store;
   const auto size_bytes = static_cast<uint64_t>(state.range(0));
@@ -102,33 +112,21 @@ void BM_CreateFromImage(benchmark::State& state) {
 
 void BM_Clone(benchmark::State& state) {
   BenchStore store;
-  const auto size_bytes = static_cast<uint64_t>(state.range(0));
-  if (!store->CreateEmpty("first", {size_bytes}).ok())
-    return state.SkipWithError("the device could not be made");
-  Measure(
-      state, [&](int i) { return Scribble(*store, "first", static_cast<uint64_t>(i)); },
-      [&](int i) { return store->Clone("first", "d" + std::to_string(i)).ok(); },
+  MeasureWritten(
+      state, *store, [&](int i) { return store->Clone("first", "d" + std::to_string(i)).ok(); },
       [&](int i) { return store->RemoveDevice("d" + std::to_string(i), false).ok(); });
 }
 
 void BM_Reset(benchmark::State& state) {
   BenchStore store;
-  const auto size_bytes = static_cast<uint64_t>(state.range(0));
-  if (!store->CreateEmpty("first", {size_bytes}).ok())
-    return state.SkipWithError("the device could not be made");
-  Measure(
-      state, [&](int i) { return Scribble(*store, "first", static_cast<uint64_t>(i)); },
-      [&](int) { return store->Reset("first", false).ok(); }, Nothing);
+  MeasureWritten(
+      state, *store, [&](int) { return store->Reset("first", false).ok(); }, Nothing);
 }
 
 void BM_Snapshot(benchmark::State& state) {
   BenchStore store;
-  const auto size_bytes = static_cast<uint64_t>(state.range(0));
-  if (!store->CreateEmpty("first", {size_bytes}).ok())
-    return state.SkipWithError("the device could not be made");
-  Measure(
-      state, [&](int i) { return Scribble(*store, "first", static_cast<uint64_t>(i)); },
-      [&](int) { return store->Snapshot("first", "image", true).ok(); }, Nothing);
+  MeasureWritten(
+      state, *store, [&](int) { return store->Snapshot("first", "image", true).ok(); }, Nothing);
 }
 
 void Sizes(benchmark::internal::Benchmark* benchmark) {

@@ -26,6 +26,7 @@ SharedData::SharedData(LoopSlot& slot, const std::vector<LayerRow>& layers,
     const auto maps = LoadLayerMaps(slot, {layer});
     if (maps.ok()) AddRanges(maps->front()->map, layers_[layer.id]);
   }
+  bytes_ = BytesWithout({});
 }
 
 uint64_t SharedData::BytesWithout(const std::set<Uuid>& without) const {

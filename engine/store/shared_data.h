@@ -31,11 +31,16 @@ class SharedData {
 
   // Whether it shares a file with others. What does not stores what its row says.
   bool Has(const Uuid& layer) const { return layers_.contains(layer); }
-  // What all of its layers store, but for what only `without` store.
-  uint64_t BytesWithout(const std::set<Uuid>& without) const;
+  // What all of its layers store.
+  uint64_t bytes() const { return bytes_; }
+  // What only these of its layers store.
+  uint64_t BytesOfOnly(const std::set<Uuid>& layers) const { return bytes_ - BytesWithout(layers); }
 
  private:
+  uint64_t BytesWithout(const std::set<Uuid>& without) const;
+
   std::map<Uuid, RangesByFile> layers_;
+  uint64_t bytes_ = 0;
 };
 
 }  // namespace cowl

@@ -125,8 +125,7 @@ std::vector<SpaceInfo> LinesOf(const std::vector<Root>& roots, const Keepers& ke
         info.reclaimable_bytes += layer->stored_bytes;
       }
     }
-    if (!sharing.empty())
-      info.reclaimable_bytes += shared.BytesWithout({}) - shared.BytesWithout(sharing);
+    if (!sharing.empty()) info.reclaimable_bytes += shared.BytesOfOnly(sharing);
   }
   return lines;
 }
@@ -185,7 +184,7 @@ absl::Status StoreImpl::AddTotals(DiskUsage& usage, const std::vector<DeviceInfo
 // What all layers and devices store, each thing once.
 absl::StatusOr<uint64_t> StoreImpl::StoredInAll(const std::vector<DeviceInfo>& devices,
                                                 const SharedData& shared) {
-  uint64_t bytes = shared.BytesWithout({});
+  uint64_t bytes = shared.bytes();
   for (const DeviceInfo& device : devices) bytes += device.stored_bytes;
   COWL_RETURN_IF_ERROR(catalog_->Read([&](CatalogQueries& queries) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(const std::vector<LayerRow> layers, queries.Layers());

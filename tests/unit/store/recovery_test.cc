@@ -212,15 +212,24 @@ TEST_F(RecoveryTest, AFlippedBitIsFoundAndNamed) {
   EXPECT_EQ(report->errors[0].offset_bytes, at);
 }
 
+class LostLayerTest : public RecoveryTest {
+ protected:
+  // Images base and other, and device web and image top on base. Returns the file of base's layer.
+  std::string MakeImagesAndClose() {
+    Import("base", "abcd");
+    Import("other", "efgh");
+    EXPECT_OK(store().Create("base", "web", {}));
+    EXPECT_OK(Connect("web").Fill(1, 1, 'X'));
+    EXPECT_OK(store().Snapshot("web", "top", false));
+    const std::string path = store().Inspect("base")->layers[0].path;
+    store_.reset();
+    return path;
+  }
+};
+
 // The file system that holds the layers may not be mounted, or a file may come back from a backup.
-TEST_F(RecoveryTest, ALayerThatIsGoneIsReportedAndWhatIsBuiltOnItKept) {
-  Import("base", "abcd");
-  Import("other", "efgh");
-  ASSERT_OK(store().Create("base", "web", {}));
-  ASSERT_OK(Connect("web").Fill(1, 1, 'X'));
-  ASSERT_OK(store().Snapshot("web", "top", false));
-  const std::string path = store().Inspect("base")->layers[0].path;
-  store_.reset();
+TEST_F(LostLayerTest, IsReportedAndWhatIsBuiltOnItKept) {
+  const std::string path = MakeImagesAndClose();
   std::filesystem::rename(path, temp_ / "away");
   Open();
   EXPECT_THAT(store().exports().Open("base", "me"), testing::Not(IsOk()));
@@ -241,14 +250,8 @@ TEST_F(RecoveryTest, ALayerThatIsGoneIsReportedAndWhatIsBuiltOnItKept) {
   ExpectClean();
 }
 
-TEST_F(RecoveryTest, WhatIsBuiltOnALayerThatIsGoneCanBeRemoved) {
-  Import("base", "abcd");
-  Import("other", "efgh");
-  ASSERT_OK(store().Create("base", "web", {}));
-  ASSERT_OK(Connect("web").Fill(1, 1, 'X'));
-  ASSERT_OK(store().Snapshot("web", "top", false));
-  const std::string path = store().Inspect("base")->layers[0].path;
-  store_.reset();
+TEST_F(LostLayerTest, LetsWhatIsBuiltOnItBeRemoved) {
+  const std::string path = MakeImagesAndClose();
   std::filesystem::remove(path);
   Open();
   ASSERT_OK(store().RemoveImage("base", false));
