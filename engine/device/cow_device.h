@@ -16,6 +16,7 @@
 #include "device/block_device.h"
 #include "device/data_file_cache.h"
 #include "device/range_lock.h"
+#include "device/traffic.h"
 #include "io/loop.h"
 #include "layer/layer.h"
 #include "overlay/overlay.h"
@@ -127,6 +128,7 @@ class CowDevice : public BlockDevice {
         : device_(device), generation_(device.generations_.back()), is_change_(is_change) {
       ++generation_;
       ++device_.operations_;
+      device_.traffic_.Count();
       if (is_change_) ++device_.changes_;
     }
     ~Operation() {
@@ -183,6 +185,7 @@ class CowDevice : public BlockDevice {
   // Requests in flight, and who waits for none.
   RangeLock locks_;
   uint64_t operations_ = 0;
+  Traffic traffic_;
   std::list<uint64_t> generations_ = {0};  // of operations_, how many began in each; newest last
   uint64_t changes_ = 0;
   bool paused_ = false;

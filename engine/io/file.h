@@ -22,6 +22,10 @@
 
 namespace cowl {
 
+// Where a sync may run. A hand-over to another thread and back costs tens of microseconds, a good
+// part of what a fast disk takes; but on the loop, all that the loop serves waits for the disk.
+enum class SyncPlace : uint8_t { kAside, kOnLoopWhereFast };
+
 // One operation on a file, living in the frame of the coroutine that awaits it.
 // The completion contract: Start either completes the request at once (status set, returns true) or
 // keeps the pointer, returns false, and later, on the loop's thread, sets status and resumes waiter
@@ -31,10 +35,11 @@ struct IoRequest {
 
   Op op;
   uint64_t offset_bytes = 0;
-  uint64_t length_bytes = 0;       // kAllocate, kPunchHole
-  std::span<const iovec> buffers;  // kRead, kWrite
-  absl::Status status;
-  std::coroutine_handle<> waiter;
+  uint64_t length_bytes = 0;            // kAllocate, kPunchHole
+  std::span<const iovec> buffers = {};  // kRead, kWrite
+  absl::Status status = {};
+  std::coroutine_handle<> waiter = {};
+  SyncPlace place = SyncPlace::kAside;  // kSync
 };
 
 class File {
@@ -42,12 +47,14 @@ class File {
   class [[nodiscard]] Awaiter {
    public:
     Awaiter(File& file, IoRequest::Op op, uint64_t offset_bytes, uint64_t length_bytes)
-        : file_(file), request_{op, offset_bytes, length_bytes, {}, {}, {}} {}
+        : file_(file), request_{op, offset_bytes, length_bytes} {}
     Awaiter(File& file, IoRequest::Op op, uint64_t offset_bytes, void* data, size_t size)
-        : file_(file), single_{data, size}, is_single_(true), request_{op, offset_bytes, 0,
-                                                                       {}, {},           {}} {}
+        : file_(file), single_{data, size}, is_single_(true), request_{op, offset_bytes} {}
     Awaiter(File& file, IoRequest::Op op, uint64_t offset_bytes, std::span<const iovec> buffers)
-        : file_(file), request_{op, offset_bytes, 0, buffers, {}, {}} {}
+        : file_(file), request_{op, offset_bytes, 0, buffers} {}
+    Awaiter(File& file, SyncPlace place) : file_(file), request_{IoRequest::Op::kSync} {
+      request_.place = place;
+    }
     Awaiter(const Awaiter&) = delete;
     Awaiter& operator=(const Awaiter&) = delete;
 
@@ -79,7 +86,7 @@ class File {
     return {*this, IoRequest::Op::kWrite, offset_bytes, from};
   }
   // Data and what is needed to read it (fdatasync).
-  Awaiter Sync() { return {*this, IoRequest::Op::kSync, 0, 0}; }
+  Awaiter Sync(SyncPlace place = SyncPlace::kAside) { return {*this, place}; }
   // Reserves disk space for a range and makes the file that long. ResourceExhausted when the disk
   // is full. A file system that cannot reserve just makes the file longer.
   Awaiter Allocate(uint64_t offset_bytes, uint64_t length_bytes) {

@@ -21,9 +21,11 @@ constexpr unsigned kCompletionEntries = 4096;
 // From the best to what Linux 5.11 has. All start disabled, so that the thread that runs the loop
 // becomes the issuer.
 constexpr unsigned kSetups[] = {
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+        IORING_SETUP_SUBMIT_ALL,
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+        IORING_SETUP_SUBMIT_ALL,
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
     0,
 };
 
@@ -223,9 +225,35 @@ unsigned Ring::Dispatch() {
   return count;
 }
 
+bool Ring::HasCompletions() const {
+  return io_uring_cq_ready(&ring_) > 0 ||
+         (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_TASKRUN) != 0;
+}
+
+bool Ring::LookOutFor(std::chrono::nanoseconds time) {
+  Enter(std::chrono::nanoseconds(0));
+  const auto end = LookOut::Clock::now() + time;
+  while (!HasCompletions()) {
+    if (LookOut::Clock::now() >= end) return false;
+    LookOut::Pause();
+  }
+  return true;
+}
+
 void Ring::WaitAndDispatch(std::chrono::nanoseconds timeout) {
   PrepareBacklog();
-  Enter(timeout);
+  if (timeout.count() == 0) {
+    Enter(timeout);
+  } else {
+    const auto began = LookOut::Clock::now();
+    const auto look_out_time = look_out_.TimeFor(timeout);
+    if (look_out_time.count() > 0 && LookOutFor(look_out_time)) {
+      if (io_uring_cq_ready(&ring_) == 0) Enter(std::chrono::nanoseconds(0));
+    } else {
+      Enter(timeout);
+    }
+    look_out_.NoteWait(LookOut::Clock::now() - began);
+  }
   // As many as the queue can hold; what comes on top waits a turn, so that posted work and sleepers
   // get theirs.
   for (unsigned done = 0; done < kCompletionEntries;) {

@@ -1,7 +1,8 @@
 // ring.h: one io_uring of one thread: set-up with what the kernel has, submission, completion.
 // The home of: a full submission queue (requests wait in a backlog), completion overflow (the
-// kernel keeps them; the next turn fetches them), EINTR and EAGAIN of the ring itself. EAGAIN and
-// short I/O of a request belong to uring_file and uring_socket. Threads: made on any thread, used
+// kernel keeps them; the next turn fetches them), EINTR and EAGAIN of the ring itself, and of the
+// moment before sleep (look_out.h). EAGAIN and short I/O of a request belong to uring_file and
+// uring_socket. Threads: made on any thread, used
 // on the one that calls Enable; the kernel enforces it where it can. Ownership: a RingOp belongs to
 // its submitter, stays where it is, and ends with exactly one Complete, on the ring's thread.
 #pragma once
@@ -17,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/status.h"
+#include "io/look_out.h"
 
 namespace cowl {
 
@@ -63,12 +65,16 @@ class Ring {
   bool Prepare(RingOp& op);
   void PrepareBacklog();
   void Enter(std::chrono::nanoseconds timeout);
+  bool HasCompletions() const;
+  // True: there is a completion.
+  bool LookOutFor(std::chrono::nanoseconds time);
   unsigned Dispatch();
 
   io_uring ring_{};
   bool is_set_up_ = false;
   size_t in_flight_count_ = 0;
   std::deque<RingOp*> backlog_;
+  LookOut look_out_;
 };
 
 // Awaits one RingOp: `Derived op(...); const int result = co_await op;`

@@ -19,9 +19,12 @@ constexpr size_t kBuffersMax = 1024;  // IOV_MAX
 constexpr uint64_t kFileBytesMax = std::numeric_limits<int64_t>::max();
 
 // A write that held the loop this long was throttled or met a slow disk; for the time after it,
-// writes go aside.
+// writes go aside. The same for syncs, which are slower where they are not fast: they wait for the
+// disk each time.
 constexpr std::chrono::milliseconds kSlowWrite(4);
 constexpr std::chrono::milliseconds kSlowFor(250);
+constexpr std::chrono::milliseconds kSlowSync(2);
+constexpr std::chrono::milliseconds kSlowSyncFor(1000);
 
 constexpr long kXfs = 0x58465342;
 constexpr long kCeph = 0x00c36400;
@@ -191,8 +194,11 @@ bool SystemFile::IsDoneOnLoop(IoRequest& request, IoCursor& cursor) {
     case IoRequest::Op::kAllocate:
     case IoRequest::Op::kPunchHole:
       return request.length_bytes == 0;
-    case IoRequest::Op::kTruncate:
     case IoRequest::Op::kSync:
+      if (!MaySyncOnLoop(request)) return false;
+      SyncOnLoop(request);
+      return true;
+    case IoRequest::Op::kTruncate:
       break;
   }
   return false;
@@ -221,6 +227,18 @@ void SystemFile::WriteOnLoop(IoRequest& request, IoCursor& cursor) {
   TransferNow(request, cursor);
   const Clock::time_point ended = Clock::now();
   slow_until_ = ended - began > kSlowWrite ? ended + kSlowFor : Clock::time_point{};
+}
+
+bool SystemFile::MaySyncOnLoop(const IoRequest& request) const {
+  return request.place == SyncPlace::kOnLoopWhereFast && write_route_ == WriteRoute::kOnLoop &&
+         exclusive_count_.load(std::memory_order_relaxed) == 0 && Clock::now() >= sync_slow_until_;
+}
+
+void SystemFile::SyncOnLoop(IoRequest& request) {
+  const Clock::time_point began = Clock::now();
+  SyncNow(request);
+  const Clock::time_point ended = Clock::now();
+  if (ended - began > kSlowSync) sync_slow_until_ = ended + kSlowSyncFor;
 }
 
 void SystemFile::TransferNow(IoRequest& request, IoCursor& cursor) const {

@@ -95,11 +95,14 @@ class SystemFile : public File {
   bool ReadCached(IoRequest& request, IoCursor& cursor);
   bool MayWriteOnLoop() const;
   void WriteOnLoop(IoRequest& request, IoCursor& cursor);
+  bool MaySyncOnLoop(const IoRequest& request) const;
+  void SyncOnLoop(IoRequest& request);
 
   const UniqueFd fd_;
   const WriteRoute write_route_;
   bool has_nowait_ = true;
   Clock::time_point slow_until_{};
+  Clock::time_point sync_slow_until_{};
   std::atomic<int> exclusive_count_{0};
 };
 

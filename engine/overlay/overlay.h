@@ -77,7 +77,8 @@ class Overlay {
   // The range reads as zeros and hides what lies below. Works on a full disk, too, while the
   // journal's reserve lasts.
   Task<absl::Status> Zero(uint64_t block, uint64_t blocks);
-  Task<absl::Status> Flush();
+  // `place`: of the sync, where one is needed.
+  Task<absl::Status> Flush(SyncPlace place = SyncPlace::kAside);
 
   // What the overlay has of [begin, end): visit(Segment), kAbsent where the layers below decide.
   template <typename Visit>
@@ -166,7 +167,7 @@ class Overlay {
   Task<absl::Status> RaiseIncarnation();
 
   // Syncs (sync.cc).
-  Task<absl::Status> SyncOnce();
+  Task<absl::Status> SyncOnce(SyncPlace place = SyncPlace::kAside);
   Task<absl::Status> SyncAfterNow();
   Task<absl::Status> WriteRoot(Superblock next);
   Task<absl::Status> RewriteTail();

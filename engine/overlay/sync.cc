@@ -36,21 +36,21 @@ Task<absl::Status> RewriteRange(File& file, uint64_t begin_bytes, uint64_t end_b
 
 }  // namespace
 
-Task<absl::Status> Overlay::Flush() {
+Task<absl::Status> Overlay::Flush(SyncPlace place) {
   const uint64_t needed = position_.last_order;
   while (durable_order_ < needed) {
     COWL_CO_RETURN_IF_ERROR(failure_);
     if (syncing_) {
       co_await sync_done_.Wait();
     } else {
-      COWL_CO_RETURN_IF_ERROR(co_await SyncOnce());
+      COWL_CO_RETURN_IF_ERROR(co_await SyncOnce(place));
     }
   }
   co_return absl::OkStatus();
 }
 
 // REQUIRES: no sync is under way.
-Task<absl::Status> Overlay::SyncOnce() {
+Task<absl::Status> Overlay::SyncOnce(SyncPlace place) {
   COWL_CHECK(!syncing_);
   if (!failure_.ok()) co_return failure_;
   syncing_ = true;
@@ -63,7 +63,7 @@ Task<absl::Status> Overlay::SyncOnce() {
   const std::shared_ptr<Overlay> predecessor = predecessor_;
   if (predecessor != nullptr) status = co_await predecessor->Flush();
   if (status.ok()) status = co_await RewriteTail();
-  if (status.ok()) status = co_await file_->Sync();
+  if (status.ok()) status = co_await file_->Sync(place);
   slots_.EndSync(status.ok());
   if (status.ok()) {
     durable_order_ = std::max(durable_order_, covered);
