@@ -47,6 +47,11 @@ class BlockDevice {
   virtual uint64_t size_bytes() const = 0;
   virtual bool read_only() const = 0;
 
+  // A hint: reads that begin at these offsets come right away. What finding them needs may be
+  // fetched into the CPU's cache, all at once, where one after the other would wait for memory each.
+  virtual void ExpectReads(std::span<const uint64_t> offsets_bytes) const {
+    static_cast<void>(offsets_bytes);
+  }
   virtual Task<absl::Status> Read(uint64_t offset_bytes, std::span<std::byte> into) = 0;
   virtual Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from,
                                    WriteOptions options) = 0;

@@ -1,6 +1,7 @@
 #include "device/cow_device.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -64,7 +65,27 @@ Task<absl::Status> CowDevice::Read(uint64_t offset_bytes, std::span<std::byte> i
   co_return absl::OkStatus();
 }
 
-void CowDevice::LookUp(uint64_t begin, uint64_t end, std::vector<Piece>* pieces) const {
+void CowDevice::ExpectReads(std::span<const uint64_t> offsets_bytes) const {
+  constexpr size_t kAtOnce = 16;
+  const ExtentArray& map = chain_->extents;
+  std::array<uint64_t, kAtOnce> blocks;
+  std::array<size_t, kAtOnce> found;
+  while (!offsets_bytes.empty()) {
+    const size_t count = std::min(kAtOnce, offsets_bytes.size());
+    for (size_t i = 0; i < count; ++i) blocks[i] = BlocksFloor(offsets_bytes[i]);
+    map.FindEach(std::span(blocks).first(count), found);
+    for (size_t i = 0; i < count; ++i) {
+      if (found[i] == map.size()) continue;
+      const Extent& extent = map.extents()[found[i]];
+      if (!extent.is_data() || extent.start() > blocks[i]) continue;
+      const DataFile* const file = chain_files_[chain_->sources[extent.source()].file_index].get();
+      if (file != nullptr) file->ExpectRead(extent.physical() + blocks[i] - extent.start());
+    }
+    offsets_bytes = offsets_bytes.subspan(count);
+  }
+}
+
+void CowDevice::LookUp(uint64_t begin, uint64_t end, Pieces* pieces) const {
   const auto in_chain = [&](const Segment& gap) {
     chain_->extents.VisitRange(gap.start, gap.end(), [&](const Segment& segment) {
       const bool found = segment.kind != Segment::Kind::kAbsent;
@@ -111,7 +132,7 @@ Task<absl::Status> CowDevice::ReadBlocks(uint64_t block, std::span<std::byte> in
   const ReadTicket overlay(overlay_);
   const ReadTicket sealed(sealed_);
   const std::shared_ptr<const ChainMap> chain = chain_;
-  std::vector<Piece> pieces;
+  Pieces pieces;
   LookUp(block, block + BlocksFloor(into.size()), &pieces);
   for (const Piece& piece : pieces) {
     const Segment& segment = piece.segment;
@@ -178,7 +199,7 @@ absl::StatusOr<std::vector<MapExtent>> CowDevice::Map(uint64_t offset_bytes, uin
   const uint64_t end_bytes = offset_bytes + length_bytes;
   const uint64_t end_block = BlocksCeil(end_bytes);
   std::vector<MapExtent> extents;
-  std::vector<Piece> pieces;
+  Pieces pieces;
   for (uint64_t block = BlocksFloor(offset_bytes); block < end_block;) {
     const uint64_t window_end = std::min(end_block, block + kWindowBlocks);
     pieces.clear();

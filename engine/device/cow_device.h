@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "base/units.h"
 #include "device/block_device.h"
 #include "device/data_file_cache.h"
@@ -54,6 +55,7 @@ class CowDevice : public BlockDevice {
 
   uint64_t size_bytes() const override { return options_.size_bytes; }
   bool read_only() const override { return options_.read_only; }
+  void ExpectReads(std::span<const uint64_t> offsets_bytes) const override;
   Task<absl::Status> Read(uint64_t offset_bytes, std::span<std::byte> into) override;
   Task<absl::Status> Write(uint64_t offset_bytes, std::span<const std::byte> from,
                            WriteOptions options) override;
@@ -121,6 +123,7 @@ class CowDevice : public BlockDevice {
     Segment segment;
     Level level = Level::kNowhere;
   };
+  using Pieces = absl::InlinedVector<Piece, 4>;  // nearly every read is one or two
   // Counts a request while it is under way; a change also as such.
   class Operation {
    public:
@@ -154,7 +157,7 @@ class CowDevice : public BlockDevice {
   Task<absl::Status> ReadBlocks(uint64_t block, std::span<std::byte> into);
   Task<absl::Status> ReadChain(const ChainMap& chain, const Segment& segment,
                                std::span<std::byte> into);
-  void LookUp(uint64_t begin, uint64_t end, std::vector<Piece>* pieces) const;
+  void LookUp(uint64_t begin, uint64_t end, Pieces* pieces) const;
 
   Task<void> BeginChange();
   Task<void> LetSwitchPass();

@@ -242,7 +242,7 @@ void CowDevice::SetCap(DeviceCap cap) {
 uint64_t CowDevice::SeenBelow(uint64_t begin, uint64_t end) const {
   const std::vector<Uuid>& own = options_.cap.own_layers;
   if (own.empty() && sealed_ == nullptr) return 0;
-  std::vector<Piece> pieces;
+  Pieces pieces;
   LookUp(begin, end, &pieces);
   uint64_t blocks = 0;
   for (const Piece& piece : pieces) {

@@ -15,8 +15,12 @@ size_t PlaceOf(uint64_t physical_block) { return kSumsAt + physical_block % kSum
 
 }  // namespace
 
+const std::byte* SumAt(std::span<const std::byte> page, uint64_t physical_block) {
+  return page.data() + PlaceOf(physical_block);
+}
+
 uint64_t LoadSum(std::span<const std::byte> page, uint64_t physical_block) {
-  return LoadLittle<uint64_t>(page.data() + PlaceOf(physical_block));
+  return LoadLittle<uint64_t>(SumAt(page, physical_block));
 }
 
 void StoreSum(std::span<std::byte> page, uint64_t physical_block, uint64_t sum) {

@@ -20,6 +20,7 @@ static_assert(16 + kSumsPerPage * 8 == kBlockBytes);
 constexpr uint64_t SumPageOf(uint64_t physical_block) { return physical_block / kSumsPerPage; }
 
 // Reads and writes one checksum in a page's bytes.
+const std::byte* SumAt(std::span<const std::byte> page, uint64_t physical_block);
 uint64_t LoadSum(std::span<const std::byte> page, uint64_t physical_block);
 void StoreSum(std::span<std::byte> page, uint64_t physical_block, uint64_t sum);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "base/bytes.h"
 #include "base/checksum.h"
@@ -119,9 +120,8 @@ Task<absl::StatusOr<std::span<const std::byte>>> SumTable::Page(uint64_t index) 
   static constexpr std::byte kNoSums[kBlockBytes] = {};
   PageBytes bytes;
   while (true) {
-    if (const auto found = cache_.find(index); found != cache_.end()) {
-      co_return std::span<const std::byte>(found->second.get(), kBlockBytes);
-    }
+    if (index < pages_.size() && pages_[index] != nullptr)
+      co_return std::span<const std::byte>(pages_[index].get(), kBlockBytes);
     const uint64_t block = BlockOf(index);
     if (block == 0) co_return std::span<const std::byte>(kNoSums);
     if (bytes == nullptr) bytes = std::make_unique<std::byte[]>(kBlockBytes);
@@ -134,10 +134,28 @@ Task<absl::StatusOr<std::span<const std::byte>>> SumTable::Page(uint64_t index) 
     if (!status.ok()) co_return status;
     break;
   }
-  if (cache_.size() >= kCachedPagesMax) cache_.erase(cache_.begin());
-  PageBytes& kept = cache_[index];
-  kept = std::move(bytes);
-  co_return std::span<const std::byte>(kept.get(), kBlockBytes);
+  co_return Keep(index, std::move(bytes));
+}
+
+std::span<const std::byte> SumTable::Keep(uint64_t index, PageBytes bytes) {
+  if (pages_[index] == nullptr) ++kept_pages_;  // else another reader was faster
+  pages_[index] = std::move(bytes);
+  while (kept_pages_ > kCachedPagesMax) {
+    if (next_victim_ >= pages_.size()) next_victim_ = 0;
+    PageBytes& victim = pages_[next_victim_];
+    if (victim != nullptr && next_victim_ != index) {
+      victim.reset();
+      --kept_pages_;
+    }
+    ++next_victim_;
+  }
+  return {pages_[index].get(), kBlockBytes};
+}
+
+void SumTable::Expect(uint64_t physical) const {
+  const uint64_t index = SumPageOf(physical);
+  if (index < pages_.size() && pages_[index] != nullptr)
+    __builtin_prefetch(SumAt({pages_[index].get(), kBlockBytes}, physical));
 }
 
 uint64_t SumTable::BlockOf(uint64_t index) const {
@@ -145,14 +163,14 @@ uint64_t SumTable::BlockOf(uint64_t index) const {
 }
 
 void SumTable::Replace(std::vector<uint64_t> page_blocks) {
-  for (auto it = cache_.begin(); it != cache_.end();) {
-    const uint64_t index = it->first;
-    const bool same = index < page_blocks_.size() && index < page_blocks.size() &&
-                      page_blocks_[index] == page_blocks[index];
-    const auto here = it++;
-    if (!same) cache_.erase(here);
+  for (size_t index = 0; index < pages_.size(); ++index) {
+    const bool same = index < page_blocks.size() && page_blocks_[index] == page_blocks[index];
+    if (same || pages_[index] == nullptr) continue;
+    pages_[index].reset();
+    --kept_pages_;
   }
   page_blocks_ = std::move(page_blocks);
+  pages_.resize(page_blocks_.size());
 }
 
 Task<absl::StatusOr<DataFileLayout>> OpenLayout(Storage& storage, std::string name, OpenMode mode) {
@@ -179,8 +197,8 @@ Task<absl::StatusOr<std::shared_ptr<DataFile>>> DataFile::Open(Storage& storage,
 
 Task<absl::Status> DataFile::Read(uint64_t physical, std::span<std::byte> into) {
   const size_t blocks = into.size() / kBlockBytes;
-  std::vector<uint64_t> sums(blocks);
-  COWL_CO_RETURN_IF_ERROR(co_await sums_.Load(physical, sums));
+  absl::InlinedVector<uint64_t, 8> sums(blocks);
+  COWL_CO_RETURN_IF_ERROR(co_await sums_.Load(physical, std::span(sums)));
   COWL_CO_RETURN_IF_ERROR(co_await file_->Read(BlockOffsetBytes(physical), into));
   co_return VerifyBlocks(into, sums, physical, file_->path());
 }

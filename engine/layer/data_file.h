@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "format/superblock.h"
 #include "io/file.h"
@@ -23,13 +22,16 @@ namespace cowl {
 class SumTable {
  public:
   SumTable(File& file, std::vector<uint64_t> page_blocks)
-      : file_(file), page_blocks_(std::move(page_blocks)) {}
+      : file_(file), page_blocks_(std::move(page_blocks)), pages_(page_blocks_.size()) {}
 
   // Fills `sums` with the checksums of the blocks from `physical` on.
   Task<absl::Status> Load(uint64_t physical, std::span<uint64_t> sums);
   // The page's bytes, verified; all zero for a page that is not there yet. Valid until the next
   // call.
   Task<absl::StatusOr<std::span<const std::byte>>> Page(uint64_t index);
+
+  // Asks for the checksum of a block to be brought into the CPU's cache, where its page is at hand.
+  void Expect(uint64_t physical) const;
 
   const std::vector<uint64_t>& page_blocks() const { return page_blocks_; }
   // The table after a checkpoint; pages whose block changed are forgotten.
@@ -42,10 +44,13 @@ class SumTable {
   using PageBytes = std::unique_ptr<std::byte[]>;
 
   uint64_t BlockOf(uint64_t index) const;  // 0: no such page
+  std::span<const std::byte> Keep(uint64_t index, PageBytes bytes);
 
   File& file_;
   std::vector<uint64_t> page_blocks_;
-  absl::flat_hash_map<uint64_t, PageBytes> cache_;
+  std::vector<PageBytes> pages_;  // by index; null: not read yet, or let go
+  size_t kept_pages_ = 0;
+  size_t next_victim_ = 0;
 };
 
 // Reads a section and verifies it. `into` must be entries x entry size long.
@@ -85,6 +90,9 @@ class DataFile {
 
   // Blocks [physical, physical + into.size() / 4096), verified.
   Task<absl::Status> Read(uint64_t physical, std::span<std::byte> into);
+
+  // Asks for what Read of this block needs to be brought into the CPU's cache.
+  void ExpectRead(uint64_t physical) const { sums_.Expect(physical); }
 
   File& file() { return *file_; }
 

@@ -35,7 +35,7 @@ Task<void> ReadWhole(BlockDevice& device, bool structured, Job& job) {
   if (!status.ok()) {
     Finish(job, std::move(status), structured);
   } else {
-    job.reply.SetData(job.request, std::move(data), structured);
+    job.reply.SetData(job.request, std::move(data), structured, job.more_follows);
   }
 }
 
@@ -55,7 +55,7 @@ Task<void> ReadFragments(BlockDevice& device, Job& job, std::vector<Fragment> fr
     }
     into = into.subspan(fragment.length_bytes);
   }
-  job.reply.SetFragments(job.request, fragments, std::move(data));
+  job.reply.SetFragments(job.request, fragments, std::move(data), job.more_follows);
 }
 
 Task<void> Read(BlockDevice& device, const ExportFacts& facts, Job& job) {
@@ -157,6 +157,11 @@ std::vector<Fragment> PlanFragments(uint64_t offset_bytes, uint32_t length_bytes
   }
   add(at, end, false);
   return fragments;
+}
+
+bool IsReadInParts(const ExportFacts& facts, const Request& request) {
+  return facts.structured && request.type == kCmdRead && !Has(request, kCmdFlagDf) &&
+         request.length_bytes > kReadPartBytes;
 }
 
 Task<void> Execute(BlockDevice& device, const ExportFacts& facts, Job& job) {

@@ -20,6 +20,7 @@ namespace cowl::nbd {
 // One request, from its arrival until its answer has been sent.
 struct Job {
   Request request;
+  bool more_follows = false;  // one part of a read: other jobs answer the rest of it
   uint32_t memory_bytes = 0;  // what it counts for in its client's budget
   // Of a write: where it lies, and who keeps it there.
   std::span<const std::byte> payload;
@@ -40,5 +41,11 @@ std::vector<Fragment> PlanFragments(uint64_t offset_bytes, uint32_t length_bytes
 // the map.
 inline constexpr uint32_t kHoleBytesMin = 4 * kKiB;
 inline constexpr uint32_t kReadWithHolesBytesMin = 32 * kKiB;
+
+// A part that is read, checked and sent while the CPU's cache holds it.
+inline constexpr uint32_t kReadPartBytes = 256 * kKiB;
+
+// True for a read whose reply may come in several chunks, and is better sent so.
+bool IsReadInParts(const ExportFacts& facts, const Request& request);
 
 }  // namespace cowl::nbd

@@ -31,7 +31,7 @@ void Reply::Fail(const Request& request, Error error, std::string_view message, 
   }
 }
 
-void Reply::SetData(const Request& request, BufferRef data, bool structured) {
+void Reply::SetData(const Request& request, BufferRef data, bool structured, bool more_follows) {
   data_ = std::move(data);
   data_bytes_ = request.length_bytes;
   if (!structured) {
@@ -39,16 +39,16 @@ void Reply::SetData(const Request& request, BufferRef data, bool structured) {
   } else if (data_bytes_ == 0) {
     SetHead(EncodeChunk({kReplyFlagDone, kChunkNone, request.cookie, 0}));
   } else {
-    SetHead(EncodeOffsetDataHead(request.cookie, true, request.offset_bytes, data_bytes_));
+    SetHead(EncodeOffsetDataHead(request.cookie, !more_follows, request.offset_bytes, data_bytes_));
   }
 }
 
 void Reply::SetFragments(const Request& request, std::span<const Fragment> fragments,
-                         BufferRef data) {
+                         BufferRef data, bool more_follows) {
   data_ = std::move(data);
   fragments_.assign(fragments.begin(), fragments.end());
   for (const Fragment& fragment : fragments_) {
-    const bool is_last = &fragment == &fragments_.back();
+    const bool is_last = !more_follows && &fragment == &fragments_.back();
     if (fragment.is_hole) {
       text_ += AsText(
           EncodeOffsetHole(request.cookie, is_last, fragment.offset_bytes, fragment.length_bytes));

@@ -40,14 +40,19 @@ class Reply {
   void Fail(const Request& request, Error error, std::string_view message, bool structured);
 
   // What a read found: `data` holds its bytes from the front on.
-  void SetData(const Request& request, BufferRef data, bool structured);
+  // `more_follows`: it is not the last reply to its request, which the client takes for answered
+  // with that. Structured.
+  void SetData(const Request& request, BufferRef data, bool structured, bool more_follows);
   // The same with holes: `data` holds the bytes of the fragments that are none, one behind the
   // other. Structured.
-  void SetFragments(const Request& request, std::span<const Fragment> fragments, BufferRef data);
+  void SetFragments(const Request& request, std::span<const Fragment> fragments, BufferRef data,
+                    bool more_follows);
   // Chunks, encoded.
   void SetChunks(std::string chunks) { text_ = std::move(chunks); }
 
   void AppendTo(std::vector<iovec>& pieces) const;
+  // Of the memory that it keeps until it is sent.
+  size_t data_bytes() const { return data_.size_bytes(); }
 
  private:
   void SetHead(std::span<const std::byte> head);

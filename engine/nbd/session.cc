@@ -1,6 +1,7 @@
 #include "nbd/session.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -23,6 +24,9 @@ constexpr size_t kSharedPayloadBytesMax = 8 * kKiB;
 // One send takes the answers that fit in this many pieces (the kernel's limit is 1024; a read with
 // holes may add some 130).
 constexpr size_t kSendPiecesMax = 512;
+// With this much waiting to be sent nothing more is read: it would only push out of the CPU's cache
+// what has yet to go.
+constexpr size_t kUnsentBytesMax = 256 * kKiB;
 // A client that has nothing else under way may always have this much.
 constexpr uint32_t kOnlyRequestBytes = 2 * kMiB;
 // A disk that fails fails often; a client's first failures tell the story.
@@ -82,12 +86,14 @@ Task<void> Session::ReceiveRequests() {
       if (!co_await ReceiveAtLeast(sizeof(WireRequest))) break;
     }
     is_taking_ = true;
+    ExpectReads();
     const auto request = DecodeRequest(input_.unread());
     if (!ReadsOn(request ? &*request : nullptr)) break;
     input_.Consume(sizeof(WireRequest));
     facts_.size_bytes = device_.size_bytes();
     const Verdict verdict = ValidateRequest(*request, facts_);
     const uint32_t memory_bytes = verdict.ok() ? MemoryBytes(*request) : 0;
+    if (unsent_bytes_ >= kUnsentBytesMax) co_await WaitForSender();
     if (!HasRoom(memory_bytes)) {
       co_await WaitForRoom(memory_bytes);
       if (!receives_on_) break;
@@ -110,6 +116,26 @@ Task<void> Session::ReceiveRequests() {
     Start(std::move(job));
   }
   is_taking_ = false;
+}
+
+// Tells the device of the reads that have arrived and are next, once for all of them.
+void Session::ExpectReads() {
+  if (expected_reads_ > 0) {
+    --expected_reads_;
+    return;
+  }
+  constexpr size_t kAtOnce = 16;
+  std::array<uint64_t, kAtOnce> offsets_bytes;
+  size_t count = 0;
+  for (auto left = input_.unread(); count < kAtOnce && left.size() >= sizeof(WireRequest);
+       left = left.subspan(sizeof(WireRequest))) {
+    const auto request = DecodeRequest(left);
+    if (!request || request->type != kCmdRead) break;
+    offsets_bytes[count++] = request->offset_bytes;
+  }
+  if (count < 2) return;
+  device_.ExpectReads(std::span(offsets_bytes).first(count));
+  expected_reads_ = count - 1;
 }
 
 // False at what ends the session: a goodbye, or a client that is not to be understood any more.
@@ -235,6 +261,12 @@ Task<void> Session::WaitForRoom(uint32_t memory_bytes) {
   }
 }
 
+Task<void> Session::WaitForSender() {
+  is_taking_ = false;
+  WakeSender();
+  while (receives_on_ && unsent_bytes_ >= kUnsentBytesMax) co_await sent_.Wait();
+}
+
 void Session::TakeRoom(Job& job) {
   job.memory_bytes = MemoryBytes(job.request);
   inflight_bytes_ += job.memory_bytes;
@@ -267,9 +299,32 @@ void Session::Refuse(std::unique_ptr<Job> job, const Verdict& verdict) {
 }
 
 Task<void> Session::Serve(std::unique_ptr<Job> job) {
-  co_await Execute(device_, facts_, *job);
+  const bool goes_on = !IsReadInParts(facts_, job->request) || co_await ServeFirstParts(*job);
+  if (goes_on) co_await Execute(device_, facts_, *job);
   if (!job->failure.ok()) LogFailure(*job);
   Answer(std::move(job));  // `this` may be gone afterwards
+}
+
+// Leaves the last part to the caller; false when one failed, which is the whole's answer then.
+Task<bool> Session::ServeFirstParts(Job& whole) {
+  Request& rest = whole.request;
+  while (rest.length_bytes > kReadPartBytes) {
+    auto part = std::make_unique<Job>();
+    part->request = rest;
+    part->request.length_bytes = kReadPartBytes;
+    part->more_follows = true;
+    co_await Execute(device_, facts_, *part);
+    if (!part->failure.ok()) {
+      whole.failure = part->failure;
+      whole.reply.Fail(rest, ErrorOf(part->failure, rest), Message(part->failure), true);
+      co_return false;
+    }
+    Answer(std::move(part));
+    rest.offset_bytes += kReadPartBytes;
+    rest.length_bytes -= kReadPartBytes;
+    while (!stream_is_broken_ && unsent_bytes_ >= kUnsentBytesMax) co_await sent_.Wait();
+  }
+  co_return true;
 }
 
 void Session::LogFailure(const Job& job) {
@@ -287,6 +342,7 @@ void Session::LogFailure(const Job& job) {
 // --- Answering ---
 
 void Session::Answer(std::unique_ptr<Job> job) {
+  unsent_bytes_ += job->reply.data_bytes();
   answers_.push_back(std::move(job));
   if (!is_taking_) WakeSender();
 }
@@ -323,10 +379,12 @@ Task<void> Session::SendBatch() {
 
 void Session::RetireBatch() {
   for (const auto& job : batch_) {
-    --inflight_count_;
+    if (!job->more_follows) --inflight_count_;
+    unsent_bytes_ -= job->reply.data_bytes();
     GiveRoom(*job);
   }
   batch_.clear();
+  sent_.WakeAll();
   if (inflight_count_ == 0 && !receives_on_) {
     stream_.Shutdown();  // the receiver may still wait for the client
     all_done_.WakeAll();

@@ -59,10 +59,12 @@ class Session {
  private:
   // Receiving.
   Task<void> ReceiveRequests();
+  void ExpectReads();
   Task<bool> ReceiveAtLeast(size_t unread_bytes_wanted);
   Task<bool> ReceivePayload(Job& job);
   Task<bool> SkipPayload(size_t payload_bytes);
   Task<void> WaitForRoom(uint32_t memory_bytes);
+  Task<void> WaitForSender();
   bool HasOwnRoom(uint32_t memory_bytes) const;
   bool HasThreadRoom(uint32_t memory_bytes) const;
   bool HasRoom(uint32_t memory_bytes) const;
@@ -78,6 +80,7 @@ class Session {
   void Start(std::unique_ptr<Job> job);
   void Refuse(std::unique_ptr<Job> job, const Verdict& verdict);
   Task<void> Serve(std::unique_ptr<Job> job);
+  Task<bool> ServeFirstParts(Job& whole);
   void LogFailure(const Job& job);
 
   // Answering.
@@ -96,13 +99,15 @@ class Session {
   size_t failures_logged_ = 0;
 
   InputBuffer input_;
-  size_t receive_bytes_;     // of the next receive's block
-  bool receives_on_ = true;  // false: nothing more is taken off the stream
+  size_t receive_bytes_;       // of the next receive's block
+  bool receives_on_ = true;    // false: nothing more is taken off the stream
+  size_t expected_reads_ = 0;  // of the next requests, those that the device was told of
   // In the middle of the requests of one receive: their answers wait for each other.
   bool is_taking_ = false;
 
   // Requests that were started and whose answer has not been sent.
   size_t inflight_count_ = 0;
+  size_t unsent_bytes_ = 0;      // of data in answers
   uint64_t inflight_bytes_ = 0;  // theirs, and those of a write that is being received
   // What all sessions of this thread have under way, and their receivers that wait for less of it.
   struct ThreadBudget {
@@ -112,6 +117,7 @@ class Session {
   };
   ThreadBudget& thread_budget_;
   WaitQueue room_;      // our receiver, for less of our own
+  WaitQueue sent_;      // it, for less unsent data
   WaitQueue all_done_;  // Run, for none
 
   std::vector<std::unique_ptr<Job>> answers_;  // finished, waiting for the sender
