@@ -1,6 +1,9 @@
 #include "base/checksum.h"
 
 #include <xxhash.h>
+#ifdef COWL_XXHASH_DISPATCHES
+#include <xxh_x86dispatch.h>  // the calls below choose what the CPU has
+#endif
 
 namespace cowl {
 
