@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "io/frame_pool.h"
 
 namespace cowl {
 
@@ -75,6 +76,11 @@ struct PromiseState {
 #endif
 
 struct PromiseBase : PromiseState {
+#ifndef COWL_TASK_ASKS_AFTERWARDS  // sanitizers see into a frame that was freed, not into a kept
+                                   // one
+  static void* operator new(size_t bytes) { return FramePool::Take(bytes); }
+  static void operator delete(void* frame, size_t bytes) { FramePool::GiveBack(frame, bytes); }
+#endif
   std::suspend_always initial_suspend() noexcept { return {}; }
   FinalAwaiter final_suspend() noexcept { return {}; }
   [[noreturn]] void unhandled_exception() noexcept { std::abort(); }
