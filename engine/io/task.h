@@ -8,7 +8,8 @@
 //
 // gcc 12: name temporaries before a co_await (`const Foo foo{...}; co_await Bar(foo);`), and never
 // write a capturing lambda that is itself a coroutine: its captures die with the lambda object.
-// Pass what it needs as parameters.
+// Pass what it needs as parameters. Nor await in an `if`'s condition and in its body: it may leave
+// out what comes after.
 #pragma once
 
 #include <atomic>

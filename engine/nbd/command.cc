@@ -159,9 +159,16 @@ std::vector<Fragment> PlanFragments(uint64_t offset_bytes, uint32_t length_bytes
   return fragments;
 }
 
-bool IsReadInParts(const ExportFacts& facts, const Request& request) {
-  return facts.structured && request.type == kCmdRead && !Has(request, kCmdFlagDf) &&
-         request.length_bytes > kReadPartBytes;
+uint32_t ReadPartBytes(BlockDevice& device, const ExportFacts& facts, const Request& request) {
+  const bool may_be_parted =
+      facts.structured && request.type == kCmdRead && !Has(request, kCmdFlagDf);
+  // A short rest is not worth a part of its own.
+  if (!may_be_parted || request.length_bytes <= kReadPartBytes * 3 / 2) return request.length_bytes;
+  const auto first = device.Map(request.offset_bytes, request.length_bytes, 1);
+  const bool begins_with_hole =
+      first.ok() && !first->empty() && first->front().type == MapExtent::Type::kZero;
+  if (!begins_with_hole || first->front().length_bytes < kReadPartBytes) return kReadPartBytes;
+  return static_cast<uint32_t>(first->front().length_bytes);
 }
 
 Task<void> Execute(BlockDevice& device, const ExportFacts& facts, Job& job) {

@@ -45,7 +45,8 @@ inline constexpr uint32_t kReadWithHolesBytesMin = 32 * kKiB;
 // A part that is read, checked and sent while the CPU's cache holds it.
 inline constexpr uint32_t kReadPartBytes = 256 * kKiB;
 
-// True for a read whose reply may come in several chunks, and is better sent so.
-bool IsReadInParts(const ExportFacts& facts, const Request& request);
+// How many bytes of a read, from its front, are answered on their own: all of them where the client
+// wants one chunk or the read is short; a long hole in one piece.
+uint32_t ReadPartBytes(BlockDevice& device, const ExportFacts& facts, const Request& request);
 
 }  // namespace cowl::nbd

@@ -299,19 +299,22 @@ void Session::Refuse(std::unique_ptr<Job> job, const Verdict& verdict) {
 }
 
 Task<void> Session::Serve(std::unique_ptr<Job> job) {
-  const bool goes_on = !IsReadInParts(facts_, job->request) || co_await ServeFirstParts(*job);
+  const bool goes_on = co_await ServeFirstParts(*job);
   if (goes_on) co_await Execute(device_, facts_, *job);
   if (!job->failure.ok()) LogFailure(*job);
   Answer(std::move(job));  // `this` may be gone afterwards
 }
 
-// Leaves the last part to the caller; false when one failed, which is the whole's answer then.
+// Answers a long read but for its last part; false when a part failed, which is the whole's answer
+// then.
 Task<bool> Session::ServeFirstParts(Job& whole) {
   Request& rest = whole.request;
-  while (rest.length_bytes > kReadPartBytes) {
+  while (true) {
+    const uint32_t bytes = ReadPartBytes(device_, facts_, rest);
+    if (bytes == rest.length_bytes) co_return true;
     auto part = std::make_unique<Job>();
     part->request = rest;
-    part->request.length_bytes = kReadPartBytes;
+    part->request.length_bytes = bytes;
     part->more_follows = true;
     co_await Execute(device_, facts_, *part);
     if (!part->failure.ok()) {
@@ -320,11 +323,10 @@ Task<bool> Session::ServeFirstParts(Job& whole) {
       co_return false;
     }
     Answer(std::move(part));
-    rest.offset_bytes += kReadPartBytes;
-    rest.length_bytes -= kReadPartBytes;
+    rest.offset_bytes += bytes;
+    rest.length_bytes -= bytes;
     while (!stream_is_broken_ && unsent_bytes_ >= kUnsentBytesMax) co_await sent_.Wait();
   }
-  co_return true;
 }
 
 void Session::LogFailure(const Job& job) {

@@ -20,7 +20,10 @@ class GateDevice : public BlockDevice {
     is_open_ = true;
     at_gate_.WakeAll();
   }
-  void FailWith(absl::Status failure) { failure_ = std::move(failure); }
+  void FailWith(absl::Status failure, uint64_t from_bytes = 0) {
+    failure_ = std::move(failure);
+    fails_from_bytes_ = from_bytes;
+  }
   // Requests before this offset pass the gate even when it is closed.
   void LetPassBelow(uint64_t offset_bytes) { passes_below_bytes_ = offset_bytes; }
 
@@ -90,7 +93,7 @@ class GateDevice : public BlockDevice {
       co_await at_gate_.Wait();
       --waiting_count_;
     }
-    co_return failure_;
+    co_return offset_bytes >= fails_from_bytes_ ? failure_ : absl::OkStatus();
   }
 
   MemoryDevice memory_;
@@ -99,6 +102,7 @@ class GateDevice : public BlockDevice {
   bool is_open_ = true;
   uint64_t passes_below_bytes_ = 0;
   absl::Status failure_;
+  uint64_t fails_from_bytes_ = 0;
   WaitQueue at_gate_;
   std::atomic<int> waiting_count_{0};
   std::atomic<int> flush_count_{0};

@@ -96,6 +96,26 @@ TEST_P(TransmissionTest, StructuredReadsSendHolesForZeros) {
   EXPECT_EQ(all_zero.data, std::string(2 * kMiB, '\0'));
 }
 
+TEST_P(TransmissionTest, LongStructuredReadsComeInParts) {
+  TestClient client = ConnectTo("disk");
+  const std::string data = Pattern(kMiB, 5);
+  client.Write(0, data);
+  const auto answer = client.AskAndWait(kCmdRead, 0, kMiB);
+  EXPECT_EQ(answer.data, data);
+  EXPECT_EQ(answer.chunks.size(), 4u);
+  EXPECT_EQ(client.AskAndWait(kCmdRead, 0, 256 * kKiB).chunks.size(), 1u);
+}
+
+TEST_P(TransmissionTest, APartThatFailsEndsTheRead) {
+  OnGateLoop([gate = gate_] { gate->FailWith(DataLoss("a bad block"), 512 * kKiB); });
+  TestClient client = ConnectTo("gate");
+  const auto answer = client.AskAndWait(kCmdRead, 0, kMiB);
+  EXPECT_EQ(answer.error, kErrIo);
+  EXPECT_EQ(answer.message, "a bad block");
+  EXPECT_EQ(answer.chunks.size(), 3u);  // two parts, and why there is no third
+  EXPECT_EQ(client.Read(0, 1), std::string(1, '\0'));
+}
+
 TEST_P(TransmissionTest, DontFragmentGetsOneChunkOfData) {
   TestClient client = ConnectTo("disk");
   client.Write(100'000, "x");
