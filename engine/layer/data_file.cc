@@ -140,7 +140,7 @@ Task<absl::StatusOr<std::span<const std::byte>>> SumTable::Page(uint64_t index) 
 std::span<const std::byte> SumTable::Keep(uint64_t index, PageBytes bytes) {
   if (pages_[index] == nullptr) ++kept_pages_;  // else another reader was faster
   pages_[index] = std::move(bytes);
-  while (kept_pages_ > kCachedPagesMax) {
+  while (kept_pages_ > kept_pages_max_) {
     if (next_victim_ >= pages_.size()) next_victim_ = 0;
     PageBytes& victim = pages_[next_victim_];
     if (victim != nullptr && next_victim_ != index) {

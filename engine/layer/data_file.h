@@ -21,8 +21,15 @@ namespace cowl {
 // Where a file's checksum pages are, and those that were read already.
 class SumTable {
  public:
-  SumTable(File& file, std::vector<uint64_t> page_blocks)
-      : file_(file), page_blocks_(std::move(page_blocks)), pages_(page_blocks_.size()) {}
+  // 16 MiB, the checksums of 8 GiB of the file. They go with the table: when the last device or
+  // image that reads the file is closed.
+  static constexpr size_t kKeptPagesMax = 4096;
+
+  SumTable(File& file, std::vector<uint64_t> page_blocks, size_t kept_pages_max = kKeptPagesMax)
+      : file_(file),
+        kept_pages_max_(kept_pages_max),
+        page_blocks_(std::move(page_blocks)),
+        pages_(page_blocks_.size()) {}
 
   // Fills `sums` with the checksums of the blocks from `physical` on.
   Task<absl::Status> Load(uint64_t physical, std::span<uint64_t> sums);
@@ -38,15 +45,13 @@ class SumTable {
   void Replace(std::vector<uint64_t> page_blocks);
 
  private:
-  // 16 MiB, the checksums of 8 GiB of the file. They go with the table: when the last device or
-  // image that reads the file is closed.
-  static constexpr size_t kCachedPagesMax = 4096;
   using PageBytes = std::unique_ptr<std::byte[]>;
 
   uint64_t BlockOf(uint64_t index) const;  // 0: no such page
   std::span<const std::byte> Keep(uint64_t index, PageBytes bytes);
 
   File& file_;
+  const size_t kept_pages_max_;
   std::vector<uint64_t> page_blocks_;
   std::vector<PageBytes> pages_;  // by index; null: not read yet, or let go
   size_t kept_pages_ = 0;
