@@ -99,6 +99,10 @@ class File {
   }
   Awaiter Truncate(uint64_t size_bytes) { return {*this, IoRequest::Op::kTruncate, size_bytes, 0}; }
 
+  // A hint: what has been written starts on its way to the disk, so that a Sync soon after has less
+  // to wait for. Nobody waits for it, and nothing is durable by it.
+  virtual void StartWriteback() {}
+
   virtual absl::StatusOr<uint64_t> SizeBytes() const = 0;
   virtual absl::StatusOr<uint64_t> DiskBytes() const = 0;
   const std::string& path() const { return path_; }

@@ -7,6 +7,24 @@
 
 namespace cowl {
 
+namespace {
+
+// Acts on a descriptor that may be closed before the kernel sees it: at worst some other file's
+// data starts on its way.
+class WritebackOp final : public RingOp {
+ public:
+  explicit WritebackOp(int fd) : fd_(fd) {}
+  void Prepare(io_uring_sqe* entry) override {
+    io_uring_prep_sync_file_range(entry, fd_, 0, 0, SYNC_FILE_RANGE_WRITE);  // 0: to the end
+  }
+  void Complete(int) override { delete this; }
+
+ private:
+  const int fd_;
+};
+
+}  // namespace
+
 class UringFile final : public SystemFile {
  public:
   UringFile(UringLoop& loop, std::string path, UniqueFd fd)
@@ -23,6 +41,8 @@ class UringFile final : public SystemFile {
     Submit(request, std::move(cursor));
     return false;
   }
+
+  void StartWriteback() override { loop_.ring().Submit(*new WritebackOp(fd())); }
 
   void Prepare(UringFileOp& op, io_uring_sqe* entry) const {
     const IoRequest& request = *op.request;

@@ -19,6 +19,10 @@ using namespace std::chrono_literals;
 // nobody flushes.
 constexpr auto kEpochAge = 1s;
 
+// What a busy time writes starts on its way to the disk in portions of this: a flush finds most of
+// it there.
+constexpr uint64_t kWritebackBlocks = 8 * kMiB / kBlockBytes;
+
 // Fewer pinned slots than this never end an epoch.
 constexpr uint64_t kPinnedBlocksMin = 32 * kMiB / kBlockBytes;
 
@@ -197,6 +201,11 @@ Task<absl::Status> Overlay::Write(uint64_t block, std::span<const std::byte> dat
     record.sums.push_back(Xxh3(data.subspan(i * kBlockBytes, kBlockBytes)));
   COWL_CO_RETURN_IF_ERROR(co_await Place(data, &record.runs));
   written_blocks_ += record.blocks;
+  writeback_blocks_ += record.blocks;
+  if (writeback_blocks_ >= kWritebackBlocks) {
+    writeback_blocks_ = 0;
+    file_->StartWriteback();
+  }
   const std::vector<SlotRun> runs = record.runs;
   const absl::Status status = co_await Append(std::move(record));
   // A record that did not get into the journal gave its slots to nobody.
@@ -229,21 +238,25 @@ Task<absl::Status> Overlay::Admit() {
   co_return failure_;
 }
 
-// Puts the data into free slots. On a full disk: makes what was given up durable, which frees it,
-// and tries once more.
+// Puts the data into free slots, long data into long runs of them. On a full disk: into any; and
+// where there are not enough, makes what was given up durable, which frees it, and tries once more.
 Task<absl::Status> Overlay::Place(std::span<const std::byte> data, std::vector<SlotRun>* runs) {
-  absl::Status status = co_await TryPlace(data, runs);
+  absl::Status status = co_await TryPlace(data, /*in_long_runs=*/true, runs);
+  if (!absl::IsResourceExhausted(status)) co_return status;
+  status = co_await TryPlace(data, /*in_long_runs=*/false, runs);
   if (!absl::IsResourceExhausted(status)) co_return status;
   while (syncing_) co_await sync_done_.Wait();
   COWL_CO_RETURN_IF_ERROR(co_await SyncOnce());
-  co_return co_await TryPlace(data, runs);
+  co_return co_await TryPlace(data, /*in_long_runs=*/false, runs);
 }
 
-Task<absl::Status> Overlay::TryPlace(std::span<const std::byte> data, std::vector<SlotRun>* runs) {
+Task<absl::Status> Overlay::TryPlace(std::span<const std::byte> data, bool in_long_runs,
+                                     std::vector<SlotRun>* runs) {
   runs->clear();
   absl::Status status;
   while (!data.empty() && status.ok()) {
-    const SlotRun run = slots_.Take(data.size() / kBlockBytes);
+    const uint64_t blocks = data.size() / kBlockBytes;
+    const SlotRun run = in_long_runs ? slots_.TakeLong(blocks) : slots_.Take(blocks);
     runs->push_back(run);
     if (run.blocks == 0) {
       status = FileIsFull();

@@ -144,7 +144,8 @@ class Overlay {
   // Writing (overlay.cc).
   Task<absl::Status> Admit();
   Task<absl::Status> Place(std::span<const std::byte> data, std::vector<SlotRun>* runs);
-  Task<absl::Status> TryPlace(std::span<const std::byte> data, std::vector<SlotRun>* runs);
+  Task<absl::Status> TryPlace(std::span<const std::byte> data, bool in_long_runs,
+                              std::vector<SlotRun>* runs);
   Task<void> ReturnRefused(SlotRun run);
   absl::Status FileIsFull() const;
   bool NeedsMark() const;
@@ -226,7 +227,8 @@ class Overlay {
   std::vector<SlotRun> recovered_slots_;  // to be rewritten before the first sync counts
   RecoveredJournal recovered_journal_;
   bool recovered_root_ = false;
-  uint64_t written_blocks_ = 0;  // since the last sync was submitted
+  uint64_t written_blocks_ = 0;    // since the last sync was submitted
+  uint64_t writeback_blocks_ = 0;  // of these, since they last started on their way
   std::shared_ptr<Overlay> predecessor_;
   absl::Status failure_;
   JournalFacts facts_;

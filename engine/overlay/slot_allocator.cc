@@ -5,26 +5,33 @@
 
 namespace cowl {
 
+void BlockSet::Insert(uint64_t begin, uint64_t end) {
+  ranges_.emplace(begin, end);
+  if (end - begin >= kLongBlocks) long_.insert({end - begin, begin});
+}
+
+void BlockSet::Erase(absl::btree_map<uint64_t, uint64_t>::iterator at) {
+  const auto [begin, end] = *at;
+  if (end - begin >= kLongBlocks) long_.erase({end - begin, begin});
+  ranges_.erase(at);
+}
+
 void BlockSet::Add(const SlotRun& run) {
   if (run.blocks == 0) return;
   uint64_t begin = run.physical;
   uint64_t end = begin + run.blocks;
-  auto it = ranges_.lower_bound(begin);
-  COWL_CHECK(it == ranges_.end() || it->first >= end);
-  if (it != ranges_.begin()) {
-    const auto before = std::prev(it);
-    COWL_CHECK(before->second <= begin);
-    if (before->second == begin) {
-      begin = before->first;
-      it = ranges_.erase(before);
-    }
-  }
-  if (it != ranges_.end() && it->first == end) {
-    end = it->second;
-    ranges_.erase(it);
-  }
-  ranges_.emplace(begin, end);
   blocks_ += run.blocks;
+  const auto next = ranges_.lower_bound(begin);
+  const bool has_before = next != ranges_.begin();
+  COWL_CHECK(next == ranges_.end() || next->first >= end);
+  COWL_CHECK(!has_before || std::prev(next)->second <= begin);
+  const bool joins_next = next != ranges_.end() && next->first == end;
+  const bool joins_before = has_before && std::prev(next)->second == begin;
+  if (joins_next) end = next->second;
+  if (joins_before) begin = std::prev(next)->first;
+  if (joins_next) Erase(next);
+  if (joins_before) Erase(ranges_.find(begin));
+  Insert(begin, end);
 }
 
 void BlockSet::Remove(const SlotRun& run) {
@@ -34,16 +41,13 @@ void BlockSet::Remove(const SlotRun& run) {
   --it;
   const auto [range_begin, range_end] = *it;
   COWL_CHECK(range_begin <= run.physical && end <= range_end);
-  ranges_.erase(it);
-  if (range_begin < run.physical) ranges_.emplace(range_begin, run.physical);
-  if (end < range_end) ranges_.emplace(end, range_end);
+  Erase(it);
+  if (range_begin < run.physical) Insert(range_begin, run.physical);
+  if (end < range_end) Insert(end, range_end);
   blocks_ -= run.blocks;
 }
 
-void BlockSet::Clear() {
-  ranges_.clear();
-  blocks_ = 0;
-}
+void BlockSet::Clear() { *this = {}; }
 
 SlotRun BlockSet::TakeFrom(uint64_t from, uint64_t blocks) {
   if (ranges_.empty()) return {};
@@ -54,6 +58,21 @@ SlotRun BlockSet::TakeFrom(uint64_t from, uint64_t blocks) {
   const SlotRun run{begin, std::min(blocks, it->second - begin)};
   Remove(run);
   return run;
+}
+
+SlotRun BlockSet::TakeFront(uint64_t begin, uint64_t blocks) {
+  const SlotRun run{begin, std::min(blocks, ranges_.find(begin)->second - begin)};
+  Remove(run);
+  return run;
+}
+
+SlotRun BlockSet::TakeLong(uint64_t from, uint64_t blocks) {
+  if (long_.empty()) return {};
+  if (const auto at = ranges_.find(from); at != ranges_.end() && at->second - from >= kLongBlocks) {
+    return TakeFront(from, blocks);
+  }
+  const auto enough = long_.lower_bound({blocks, 0});
+  return TakeFront(enough != long_.end() ? enough->second : std::prev(long_.end())->second, blocks);
 }
 
 SlotRun BlockSet::TakeContiguous(uint64_t blocks) {
@@ -77,7 +96,18 @@ SlotRun SlotAllocator::Grow(uint64_t blocks) {
 SlotRun SlotAllocator::Take(uint64_t blocks) {
   SlotRun run = free_.TakeFrom(cursor_, blocks);
   if (run.blocks == 0) run = hollow_.TakeFrom(cursor_, blocks);
+  return Taken(run.blocks == 0 ? Grow(blocks) : run);
+}
+
+SlotRun SlotAllocator::TakeLong(uint64_t blocks) {
+  if (blocks < BlockSet::kLongBlocks) return Take(blocks);
+  SlotRun run = free_.TakeLong(cursor_, blocks);
+  if (run.blocks == 0) run = hollow_.TakeLong(cursor_, blocks);
   if (run.blocks == 0) run = Grow(blocks);
+  return run.blocks == 0 ? Take(blocks) : Taken(run);
+}
+
+SlotRun SlotAllocator::Taken(const SlotRun& run) {
   if (run.blocks == 0) return run;
   cursor_ = run.physical + run.blocks;
   born_.Add(run);

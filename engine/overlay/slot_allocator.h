@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "format/journal_record.h"
 
 namespace cowl {
@@ -36,13 +37,22 @@ class BlockSet {
   SlotRun TakeFrom(uint64_t from, uint64_t blocks);
   // Takes exactly `blocks` that lie in one range; empty run when no range is that long.
   SlotRun TakeContiguous(uint64_t blocks);
+  // Takes at most `blocks` from a long range: the one that begins at `from`, else the shortest that
+  // has them all, else the longest. Empty run when there is none.
+  SlotRun TakeLong(uint64_t from, uint64_t blocks);
+  static constexpr uint64_t kLongBlocks = 16;
   template <typename Visit>
   void ForEach(Visit&& visit) const {
     for (const auto& [begin, end] : ranges_) visit(SlotRun{begin, end - begin});
   }
 
  private:
-  absl::btree_map<uint64_t, uint64_t> ranges_;  // begin -> end
+  void Insert(uint64_t begin, uint64_t end);
+  void Erase(absl::btree_map<uint64_t, uint64_t>::iterator at);
+  SlotRun TakeFront(uint64_t begin, uint64_t blocks);
+
+  absl::btree_map<uint64_t, uint64_t> ranges_;           // begin -> end
+  absl::btree_set<std::pair<uint64_t, uint64_t>> long_;  // length and begin of long ranges
   uint64_t blocks_ = 0;
 };
 
@@ -54,6 +64,9 @@ class SlotAllocator {
   // At least one block, at most `blocks`; freed space first, then the end of the file. Empty run
   // when the file would pass what the format can name.
   SlotRun Take(uint64_t blocks);
+  // The same for a long write: passes over freed space that lies about in pieces. On a full disk
+  // the end of the file may be refused where Take still finds room.
+  SlotRun TakeLong(uint64_t blocks);
   // Exactly `blocks` in one run, or an empty one as above.
   SlotRun TakeContiguous(uint64_t blocks);
   // Taken and never used, or no longer needed by anybody: free at once.
@@ -95,6 +108,7 @@ class SlotAllocator {
   };
 
   SlotRun Grow(uint64_t blocks);
+  SlotRun Taken(const SlotRun& run);
   void ForgetBirth(const SlotRun& run);
   void ReleaseAfterReads(const SlotRun& run);
   void PopDrained();

@@ -57,6 +57,7 @@ Task<absl::Status> Overlay::SyncOnce(SyncPlace place) {
   const uint64_t covered = position_.last_order;
   slots_.BeginSync();
   written_blocks_ = 0;
+  writeback_blocks_ = 0;
   absl::Status status;
   // What this overlay continues must be durable first: whoever finds our records durable takes its
   // seal for a fact.

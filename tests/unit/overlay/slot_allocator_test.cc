@@ -124,9 +124,15 @@ class AllocatorModel {
 
   uint64_t tail_now() const { return allocator_.tail(); }
 
+  SlotRun TakeSome(std::mt19937_64& random) {
+    const uint64_t dice = random() % 8;
+    if (dice < 2) return allocator_.TakeContiguous(1 + random() % 6);
+    if (dice == 2) return allocator_.TakeLong(1 + random() % 40);
+    return allocator_.Take(1 + random() % 6);
+  }
+
   void Take(std::mt19937_64& random) {
-    const SlotRun run = random() % 4 == 0 ? allocator_.TakeContiguous(1 + random() % 6)
-                                          : allocator_.Take(1 + random() % 6);
+    const SlotRun run = TakeSome(random);
     ASSERT_GE(run.blocks, 1u);
     for (uint64_t i = 0; i < run.blocks; ++i) {
       const uint64_t slot = run.physical + i;
@@ -247,6 +253,24 @@ TEST(SlotAllocator, LiveAtTheLastSyncWaitsForTheNextOne) {
   slots.BeginSync();
   slots.EndSync(true);
   EXPECT_EQ(slots.TakeContiguous(3), run);
+}
+
+TEST(SlotAllocator, LongWritesPassOverPieces) {
+  constexpr uint64_t kLong = BlockSet::kLongBlocks;
+  SlotAllocator slots(1000);
+  slots.AddFree({10, 2});
+  slots.AddFree({20, kLong});
+  slots.AddFree({100, 3 * kLong});
+  slots.AddHollow({200, 8 * kLong});
+  // The shortest that has them all, and on from there.
+  EXPECT_EQ(slots.TakeLong(2 * kLong), (SlotRun{100, 2 * kLong}));
+  EXPECT_EQ(slots.TakeLong(2 * kLong), (SlotRun{100 + 2 * kLong, kLong}));
+  EXPECT_EQ(slots.TakeLong(2 * kLong), (SlotRun{20, kLong}));
+  EXPECT_EQ(slots.TakeLong(4 * kLong), (SlotRun{200, 4 * kLong}));
+  EXPECT_EQ(slots.TakeLong(4 * kLong), (SlotRun{200 + 4 * kLong, 4 * kLong}));
+  EXPECT_EQ(slots.TakeLong(kLong), (SlotRun{1000, kLong}));
+  // A short one takes the piece.
+  EXPECT_EQ(slots.TakeLong(1), (SlotRun{10, 1}));
 }
 
 TEST(SlotAllocator, AFailedSyncFreesNothing) {
