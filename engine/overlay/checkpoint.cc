@@ -68,6 +68,9 @@ Task<absl::Status> Overlay::Checkpoint() {
 Task<absl::Status> Overlay::SealToLayer(uint64_t size_bytes, Uuid parent, std::string created_by) {
   co_await EndBackground();
   COWL_CO_RETURN_IF_ERROR(failure_);
+  // What a recovery found is made durable before free space is written to. Nothing was found in a
+  // file that was closed in order.
+  if (!root_.clean) COWL_CO_RETURN_IF_ERROR(co_await PrepareToAppend());
   Superblock next = root_;
   next.kind = DataFileKind::kLayer;
   next.clean = false;
@@ -107,9 +110,7 @@ void Overlay::Freeze() {
 }
 
 // Freezes everything, for the last time: nobody appends any more.
-Task<absl::Status> Overlay::EndJournal() {
-  // What a recovery found is made durable before free space is written to.
-  if (!appendable_) COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
+void Overlay::EndJournal() {
   if (spare_chunk_) slots_.Return(*spare_chunk_);
   spare_chunk_.reset();
   Freeze();
@@ -118,7 +119,6 @@ Task<absl::Status> Overlay::EndJournal() {
   position_.chunk = {};
   position_.offset_bytes = 0;
   frozen_position_ = position_;
-  co_return absl::OkStatus();
 }
 
 Task<absl::Status> Overlay::CheckpointAs(CheckpointKind kind, Superblock next) {
@@ -131,7 +131,7 @@ Task<absl::Status> Overlay::CheckpointAs(CheckpointKind kind, Superblock next) {
     status = freeze_status_;
     next = root_;  // the pump may have raised the incarnation
   } else {
-    status = co_await EndJournal();
+    EndJournal();
   }
   if (status.ok()) {
     CheckpointWork work;

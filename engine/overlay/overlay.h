@@ -183,7 +183,7 @@ class Overlay {
 
   // Checkpoints (checkpoint.cc).
   Task<absl::Status> FreezeForCheckpoint();
-  Task<absl::Status> EndJournal();
+  void EndJournal();
   void Freeze();
   Task<absl::Status> CheckpointAs(CheckpointKind kind, Superblock next);
   Task<absl::Status> WriteCheckpoint(CheckpointWork& work);

@@ -1,6 +1,7 @@
 #include "store/reaper.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <set>
 #include <utility>
@@ -46,6 +47,24 @@ BlockRanges RangesIn(const FileMap& map, const Uuid& file) {
     }
   }
   return ranges;
+}
+
+// Data files of which `merged`, made of the other two, names fewer blocks than they do.
+void AddDiminished(const FileMap& child, const FileMap& parent, const FileMap& merged,
+                   std::set<Uuid>* diminished) {
+  std::map<Uuid, int64_t> fewer;
+  const auto count = [&fewer](const FileMap& map, int64_t sign) {
+    for (const Extent& extent : map.extents.extents()) {
+      if (extent.is_data())
+        fewer[map.files[extent.source()]] += sign * static_cast<int64_t>(extent.length());
+    }
+  };
+  count(child, 1);
+  count(parent, 1);
+  count(merged, -1);
+  for (const auto& [file, blocks] : fewer) {
+    if (blocks != 0) diminished->insert(file);
+  }
 }
 
 }  // namespace
@@ -139,11 +158,15 @@ absl::Status Reaper::Do(const Job& job) {
   COWL_ASSIGN_OR_RETURN(LoopSlot* const slot, loops_.Any());
   std::vector<LayerRow> changed;
   std::vector<std::vector<Uuid>> files;
-  COWL_RETURN_IF_ERROR(RewriteChildren(*slot, job, &changed, &files));
+  std::set<Uuid> diminished;
+  COWL_RETURN_IF_ERROR(RewriteChildren(*slot, job, &changed, &files, &diminished));
   const absl::Status status = catalog_.Write([&](CatalogEdits& edits) -> absl::Status {
     COWL_ASSIGN_OR_RETURN(std::set<Uuid> noted, NotedFiles(edits));
     COWL_ASSIGN_OR_RETURN(const std::vector<Uuid> own, edits.FilesOf(job.layer.id));
-    noted.insert(own.begin(), own.end());
+    // What a merge leaves unnamed, its maps tell; after a deletion it may be anything.
+    for (const Uuid& file : own) {
+      if (job.children.empty() || diminished.contains(file)) noted.insert(file);
+    }
     noted.insert(job.layer.id);
     for (size_t i = 0; i < changed.size(); ++i) {
       COWL_RETURN_IF_ERROR(edits.UpdateLayer(changed[i], files[i]));
@@ -160,12 +183,14 @@ absl::Status Reaper::Do(const Job& job) {
 }
 
 absl::Status Reaper::RewriteChildren(LoopSlot& slot, const Job& job, std::vector<LayerRow>* changed,
-                                     std::vector<std::vector<Uuid>>* files) {
+                                     std::vector<std::vector<Uuid>>* files,
+                                     std::set<Uuid>* diminished) {
   if (job.children.empty()) return absl::OkStatus();
   COWL_ASSIGN_OR_RETURN(const auto parent, LoadLayerMaps(slot, {job.layer}));
   for (const LayerRow& child : job.children) {
     COWL_ASSIGN_OR_RETURN(const auto map, LoadLayerMaps(slot, {child}));
     FileMap merged = MergeParentInto(*map[0], *parent[0]);
+    AddDiminished(map[0]->map, parent[0]->map, merged, diminished);
     LayerRow row = child;
     row.parent = job.layer.parent;
     row.stored_bytes = BlockOffsetBytes(merged.extents.DataBlocks());

@@ -118,7 +118,7 @@ class Reaper {
   absl::StatusOr<std::unordered_set<Uuid>> Untouchable(CatalogQueries& queries);
   absl::Status Do(const Job& job);
   absl::Status RewriteChildren(LoopSlot& slot, const Job& job, std::vector<LayerRow>* changed,
-                               std::vector<std::vector<Uuid>>* files);
+                               std::vector<std::vector<Uuid>>* files, std::set<Uuid>* diminished);
 
   absl::StatusOr<uint64_t> ReclaimNoted();
   absl::StatusOr<uint64_t> Reclaim(const Uuid& file);

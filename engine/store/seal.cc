@@ -29,11 +29,7 @@ Task<absl::Status> SealFile(LoopSlot& slot, const DeviceRow& row, std::string cr
   OverlayOr overlay =
       co_await Overlay::Open(slot.loop(), *slot.storage, row.overlay, OpenMode::kReadWrite, false);
   if (!overlay.ok()) co_return overlay.status();
-  absl::Status status = co_await (*overlay)->PrepareToAppend();
-  if (status.ok())
-    status =
-        co_await (*overlay)->SealToLayer(row.size_bytes, row.base_layer, std::move(created_by));
-  co_return status;
+  co_return co_await (*overlay)->SealToLayer(row.size_bytes, row.base_layer, std::move(created_by));
 }
 
 // True when the device reads as its chain alone: no overlay, or one without a single entry.
