@@ -18,7 +18,6 @@
 namespace cowl {
 namespace {
 
-constexpr uint64_t kTiB = 1ull << 40;
 constexpr int kRounds = 300;  // enough for a 99th percentile
 
 class BenchStore {
@@ -29,10 +28,14 @@ class BenchStore {
     if (::mkdtemp(folder_.data()) == nullptr) abort();
     directory_ = folder_ + "/store";
     if (!Store::Init(directory_).ok()) abort();
+    Open();
+  }
+  void Open() {
     auto opened = Store::Open(directory_, {});
     if (!opened.ok()) abort();
     store_ = *std::move(opened);
   }
+  void Close() { store_.reset(); }
   ~BenchStore() {
     store_.reset();
     std::filesystem::remove_all(folder_);
@@ -80,14 +83,20 @@ bool Scribble(Store& store, const std::string& name, uint64_t seed) {
   return true;
 }
 
-// As Measure, on device "first" of range(0) bytes, which is written to before each round.
+// As Measure, on device "first" of range(0) bytes, which is written to before each round. range(1):
+// 1 keeps it open, as with a client; 0 closes it before the verb.
 void MeasureWritten(benchmark::State& state, Store& store, const std::function<bool(int)>& verb,
                     const std::function<bool(int)>& clean) {
   if (!store.CreateEmpty("first", {static_cast<uint64_t>(state.range(0))}).ok())
     return state.SkipWithError("the device could not be made");
-  Measure(
-      state, [&](int i) { return Scribble(store, "first", static_cast<uint64_t>(i)); }, verb,
-      clean);
+  absl::StatusOr<std::shared_ptr<OpenExport>> client;
+  if (state.range(1) == 1) client = store.exports().Open("first", "bench");
+  const auto prepare = [&](int i) {
+    // A name that stays waits until the device is closed.
+    return Scribble(store, "first", static_cast<uint64_t>(i)) &&
+           store.Rename("first", "first", false).ok();
+  };
+  Measure(state, prepare, verb, clean);
 }
 
 void BM_Create(benchmark::State& state) {
@@ -129,16 +138,45 @@ void BM_Snapshot(benchmark::State& state) {
       state, *store, [&](int) { return store->Snapshot("first", "image", true).ok(); }, Nothing);
 }
 
+// Opening a store of so many devices, of which a tenth has been written.
+void BM_OpenStore(benchmark::State& state) {
+  BenchStore store;
+  for (int64_t i = 0; i < state.range(0); ++i) {
+    const std::string name = "d" + std::to_string(i);
+    if (!store->CreateEmpty(name, {1024 * kMiB}).ok() ||
+        (i % 10 == 0 && !Scribble(*store, name, 1)))
+      return state.SkipWithError("the devices could not be made");
+  }
+  for (auto _ : state) {
+    state.PauseTiming();
+    store.Close();
+    state.ResumeTiming();
+    store.Open();
+  }
+}
+
+constexpr int64_t kSizes[] = {1ll << 30, 1ll << 40, 64ll << 40};
+
 void Sizes(benchmark::internal::Benchmark* benchmark) {
-  for (const uint64_t bytes : {1024 * kMiB, kTiB, 64 * kTiB})
-    benchmark->Arg(static_cast<int64_t>(bytes));
-  benchmark->Iterations(1)->Unit(benchmark::kMillisecond);
+  for (const int64_t bytes : kSizes) benchmark->Arg(bytes);
+  benchmark->ArgName("bytes")->Iterations(1)->Unit(benchmark::kMillisecond);
+}
+void SizesOpenAndClosed(benchmark::internal::Benchmark* benchmark) {
+  for (const int64_t bytes : kSizes) {
+    for (const int64_t is_open : {0, 1}) benchmark->Args({bytes, is_open});
+  }
+  benchmark->ArgNames({"bytes", "open"})->Iterations(1)->Unit(benchmark::kMillisecond);
+}
+void SizesClosed(benchmark::internal::Benchmark* benchmark) {
+  for (const int64_t bytes : kSizes) benchmark->Args({bytes, 0});
+  benchmark->ArgNames({"bytes", "open"})->Iterations(1)->Unit(benchmark::kMillisecond);
 }
 BENCHMARK(BM_Create)->Apply(Sizes);
 BENCHMARK(BM_CreateFromImage)->Apply(Sizes);
-BENCHMARK(BM_Clone)->Apply(Sizes);
-BENCHMARK(BM_Reset)->Apply(Sizes);
-BENCHMARK(BM_Snapshot)->Apply(Sizes);
+BENCHMARK(BM_Clone)->Apply(SizesOpenAndClosed);
+BENCHMARK(BM_Reset)->Apply(SizesClosed);
+BENCHMARK(BM_Snapshot)->Apply(SizesOpenAndClosed);
+BENCHMARK(BM_OpenStore)->Arg(10'000)->Iterations(5)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace cowl
