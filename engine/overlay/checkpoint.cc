@@ -3,6 +3,7 @@
 // was frozen, not copied, and merging happens on a helper thread.
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "base/status.h"
 #include "base/units.h"
@@ -14,6 +15,9 @@ namespace cowl {
 namespace {
 
 constexpr uint64_t kJournalBytesMin = 4 * kMiB;
+
+// So many checksums are gone through on the loop; more of them on a helper.
+constexpr size_t kSumsAtOnce = 2000;
 
 }  // namespace
 
@@ -140,6 +144,7 @@ Task<absl::Status> Overlay::CheckpointAs(CheckpointKind kind, Superblock next) {
     status = co_await WriteCheckpoint(work);
     if (status.ok()) {
       InstallCheckpoint(work);
+      co_await LetGo(std::move(work));
     } else {
       // After a failure the superblock may name them: what is being written still must not take
       // them.
@@ -154,6 +159,14 @@ Task<absl::Status> Overlay::CheckpointAs(CheckpointKind kind, Superblock next) {
   checkpointing_ = false;
   checkpoint_done_.WakeAll();
   co_return status;
+}
+
+// A large map takes its time to be taken apart: not on the loop.
+Task<void> Overlay::LetGo(CheckpointWork work) {
+  frozen_ = nullptr;
+  if (work.frozen->sums.size() < kSumsAtOnce) co_return;
+  std::optional<CheckpointWork> last(std::move(work));
+  co_await Offload(loop_, [&last] { last.reset(); });
 }
 
 Task<absl::Status> Overlay::WriteCheckpoint(CheckpointWork& work) {
@@ -185,10 +198,17 @@ Task<absl::Status> Overlay::LoadOldPages(CheckpointWork& work) {
   absl::StatusOr<uint64_t> size = file_->SizeBytes();
   if (!size.ok()) co_return size.status();
   work.file_blocks = BlocksCeil(*size);
-  for (const auto& [physical, sum] : work.frozen->sums) {
-    if (physical >= work.file_blocks) continue;
-    std::vector<std::byte>& page = work.pages[SumPageOf(physical)];
-    if (page.empty()) page.resize(kBlockBytes);
+  const auto make_pages = [&work] {
+    for (const auto& [physical, sum] : work.frozen->sums) {
+      if (physical >= work.file_blocks) continue;
+      std::vector<std::byte>& page = work.pages[SumPageOf(physical)];
+      if (page.empty()) page.resize(kBlockBytes);
+    }
+  };
+  if (work.frozen->sums.size() < kSumsAtOnce) {
+    make_pages();
+  } else {
+    co_await Offload(loop_, make_pages);
   }
   for (auto& [index, page] : work.pages) {
     absl::StatusOr<std::span<const std::byte>> old = co_await sums_.Page(index);

@@ -190,6 +190,7 @@ class Overlay {
   Task<absl::Status> LoadOldPages(CheckpointWork& work);
   Task<absl::Status> WriteCheckpointSections(CheckpointWork& work);
   void InstallCheckpoint(CheckpointWork& work);
+  Task<void> LetGo(CheckpointWork work);
   void MaybeCheckpoint();
   static internal::Detached RunCheckpoint(Overlay* overlay);
 
