@@ -77,11 +77,22 @@ void CowDevice::ExpectReads(std::span<const uint64_t> offsets_bytes) const {
     for (size_t i = 0; i < count; ++i) {
       if (found[i] == map.size()) continue;
       const Extent& extent = map.extents()[found[i]];
-      if (!extent.is_data() || extent.start() > blocks[i]) continue;
-      const DataFile* const file = chain_files_[chain_->sources[extent.source()].file_index].get();
-      if (file != nullptr) file->ExpectRead(extent.physical() + blocks[i] - extent.start());
+      if (extent.is_data() && extent.start() <= blocks[i])
+        ExpectInChain(extent.source(), extent.physical() + blocks[i] - extent.start());
     }
     offsets_bytes = offsets_bytes.subspan(count);
+  }
+}
+
+void CowDevice::ExpectInChain(uint64_t source, uint64_t physical) const {
+  const DataFile* const file = chain_files_[chain_->sources[source].file_index].get();
+  if (file != nullptr) file->ExpectRead(physical);
+}
+
+void CowDevice::ExpectPieces(const Pieces& pieces) const {
+  for (const Piece& piece : pieces) {
+    if (piece.level == Piece::Level::kChain && piece.segment.kind == Segment::Kind::kData)
+      ExpectInChain(piece.segment.source, piece.segment.physical);
   }
 }
 
@@ -134,6 +145,7 @@ Task<absl::Status> CowDevice::ReadBlocks(uint64_t block, std::span<std::byte> in
   const std::shared_ptr<const ChainMap> chain = chain_;
   Pieces pieces;
   LookUp(block, block + BlocksFloor(into.size()), &pieces);
+  if (pieces.size() > 1) ExpectPieces(pieces);
   for (const Piece& piece : pieces) {
     const Segment& segment = piece.segment;
     const std::span<std::byte> part =

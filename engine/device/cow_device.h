@@ -157,6 +157,8 @@ class CowDevice : public BlockDevice {
   Task<absl::Status> ReadBlocks(uint64_t block, std::span<std::byte> into);
   Task<absl::Status> ReadChain(const ChainMap& chain, const Segment& segment,
                                std::span<std::byte> into);
+  void ExpectInChain(uint64_t source, uint64_t physical) const;
+  void ExpectPieces(const Pieces& pieces) const;
   void LookUp(uint64_t begin, uint64_t end, Pieces* pieces) const;
 
   Task<void> BeginChange();

@@ -19,12 +19,12 @@ constexpr size_t kBuffersMax = 1024;  // IOV_MAX
 constexpr uint64_t kFileBytesMax = std::numeric_limits<int64_t>::max();
 
 // A write that held the loop this long was throttled or met a slow disk; for the time after it,
-// writes go aside. The same for syncs, which are slower where they are not fast: they wait for the
-// disk each time.
+// writes go aside. A slow sync keeps the next ones off the loop for many times as long as it
+// took.
 constexpr std::chrono::milliseconds kSlowWrite(4);
 constexpr std::chrono::milliseconds kSlowFor(250);
 constexpr std::chrono::milliseconds kSlowSync(2);
-constexpr std::chrono::milliseconds kSlowSyncFor(1000);
+constexpr int kSlowSyncTimes = 10;
 
 constexpr long kXfs = 0x58465342;
 constexpr long kCeph = 0x00c36400;
@@ -238,7 +238,7 @@ void SystemFile::SyncOnLoop(IoRequest& request) {
   const Clock::time_point began = Clock::now();
   SyncNow(request);
   const Clock::time_point ended = Clock::now();
-  if (ended - began > kSlowSync) sync_slow_until_ = ended + kSlowSyncFor;
+  if (ended - began > kSlowSync) sync_slow_until_ = ended + kSlowSyncTimes * (ended - began);
 }
 
 void SystemFile::TransferNow(IoRequest& request, IoCursor& cursor) const {
