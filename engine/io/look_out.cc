@@ -12,6 +12,6 @@ int CpusOfThisProcess() {
 
 }  // namespace
 
-LookOut::LookOut() : may_look_(CpusOfThisProcess() > 1) {}
+LookOut::LookOut() : LookOut(CpusOfThisProcess() > 1) {}
 
 }  // namespace cowl

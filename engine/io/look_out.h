@@ -20,7 +20,8 @@ class LookOut {
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::microseconds kTimeMax{50};
 
-  LookOut();
+  LookOut();  // looks where this process has more than one CPU
+  explicit LookOut(bool may_look) : may_look_(may_look) {}
 
   // How long to look before sleeping, in a wait of `timeout` (negative: no limit).
   std::chrono::nanoseconds TimeFor(std::chrono::nanoseconds timeout) const {
