@@ -77,8 +77,8 @@ class Cowl(Peer):
     engine = "io_uring, checksums verified"
     many_devices = True
 
-    def __init__(self, name, depth, quick=False, writer=False, note=""):
-        super().__init__(name, quick, writer)
+    def __init__(self, name, depth, quick=False, writer=False, core=False, note=""):
+        super().__init__(name, quick, writer, core)
         self.depth = depth
         self.many_devices = writer
         self.note = note or f"a device on an image of {layers(depth)}"
@@ -213,7 +213,7 @@ def cow_filter(block):
 
 
 PEERS = [
-    Cowl("cowl@1", 1, quick=True),
+    Cowl("cowl@1", 1, quick=True, core=True),
     Cowl("cowl@8", 8),
     Cowl("cowl@32", 32, quick=True, writer=True),
     Cowl("cowl@128", 128),

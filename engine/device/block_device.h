@@ -48,7 +48,8 @@ class BlockDevice {
   virtual bool read_only() const = 0;
 
   // A hint: reads that begin at these offsets come right away. What finding them needs may be
-  // fetched into the CPU's cache, all at once, where one after the other would wait for memory each.
+  // fetched into the CPU's cache, all at once, where one after the other would wait for memory
+  // each.
   virtual void ExpectReads(std::span<const uint64_t> offsets_bytes) const {
     static_cast<void>(offsets_bytes);
   }

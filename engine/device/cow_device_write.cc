@@ -138,12 +138,12 @@ Task<absl::Status> CowDevice::WritePartial(uint64_t offset_bytes, std::span<cons
 
 Task<absl::Status> CowDevice::Flush() {
   const Operation operation(*this, /*is_change=*/false);
-  // Nobody but the asker waits then.
-  const bool is_alone = traffic_.OthersWereQuiet() && operations_ == 1;
-  const SyncPlace place = is_alone ? SyncPlace::kOnLoopWhereFast : SyncPlace::kAside;
   const std::shared_ptr<Overlay> sealed = sealed_;
   const std::shared_ptr<Overlay> overlay = overlay_;
   if (sealed != nullptr) COWL_CO_RETURN_IF_ERROR(co_await sealed->Flush());
+  // Nobody but the asker, and whoever comes right now, waits then.
+  const bool is_alone = traffic_.OthersWereQuiet() && operations_ == 1;
+  const SyncPlace place = is_alone ? SyncPlace::kOnLoopWhereFast : SyncPlace::kAside;
   if (overlay != nullptr) COWL_CO_RETURN_IF_ERROR(co_await overlay->Flush(place));
   co_return absl::OkStatus();
 }

@@ -22,7 +22,8 @@ absl::Status RawDevice::CheckRange(uint64_t offset_bytes, uint64_t length_bytes)
                                             size_bytes_));
 }
 
-absl::Status RawDevice::CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const {
+absl::Status RawDevice::CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) {
+  traffic_.Count();
   if (read_only_)
     return absl::PermissionDeniedError(absl::StrCat(file_->path(), ": opened for reading only"));
   if (!sync_failure_.ok()) return sync_failure_;
@@ -30,6 +31,7 @@ absl::Status RawDevice::CheckWritable(uint64_t offset_bytes, uint64_t length_byt
 }
 
 Task<absl::Status> RawDevice::Read(uint64_t offset_bytes, std::span<std::byte> into) {
+  traffic_.Count();
   COWL_CO_RETURN_IF_ERROR(CheckRange(offset_bytes, into.size()));
   if (into.empty()) co_return absl::OkStatus();
   co_return co_await file_->Read(offset_bytes, into);

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "device/block_device.h"
+#include "device/traffic.h"
 #include "io/file.h"
 
 namespace cowl {
@@ -38,7 +39,7 @@ class RawDevice : public BlockDevice {
 
  private:
   absl::Status CheckRange(uint64_t offset_bytes, uint64_t length_bytes) const;
-  absl::Status CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const;
+  absl::Status CheckWritable(uint64_t offset_bytes, uint64_t length_bytes);
   Task<absl::Status> Finish(bool fua);
   Task<absl::Status> FillWithZeros(uint64_t offset_bytes, uint64_t length_bytes);
   // Punches and makes sure that it reads as zeros; false: it may not.
@@ -50,6 +51,7 @@ class RawDevice : public BlockDevice {
   // A file system without holes takes a punch and does nothing. Yes once a punch was seen to free
   // space.
   bool punch_is_known_to_work_ = false;
+  Traffic traffic_;  // so that others see that this one is busy
   absl::Status sync_failure_;
 };
 

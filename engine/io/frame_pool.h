@@ -14,6 +14,7 @@ class FramePool {
  public:
   static void* Take(size_t bytes) {
     if (bytes > kBytesMax) return ::operator new(bytes);
+    if (has_ended_) return ::operator new((ShelfOf(bytes) + 1) * kStepBytes);
     Shelf& shelf = OfThisThread().shelves_[ShelfOf(bytes)];
     if (shelf.top == nullptr) return ::operator new((ShelfOf(bytes) + 1) * kStepBytes);
     --shelf.count;
@@ -23,7 +24,7 @@ class FramePool {
   }
 
   static void GiveBack(void* memory, size_t bytes) {
-    if (bytes > kBytesMax) return ::operator delete(memory);
+    if (bytes > kBytesMax || has_ended_) return ::operator delete(memory);
     Shelf& shelf = OfThisThread().shelves_[ShelfOf(bytes)];
     if (shelf.count == kFramesMax) return ::operator delete(memory);
     ++shelf.count;
@@ -45,13 +46,13 @@ class FramePool {
 
   FramePool() = default;
   ~FramePool() {
+    has_ended_ = true;
     for (Shelf& shelf : shelves_) {
       while (shelf.top != nullptr) {
         Frame* const frame = shelf.top;
         shelf.top = frame->below;
         ::operator delete(frame);
       }
-      shelf.count = kFramesMax;  // what a later destructor of this thread gives back goes at once
     }
   }
 
@@ -60,6 +61,9 @@ class FramePool {
     return pool;
   }
   static size_t ShelfOf(size_t bytes) { return (bytes - 1) / kStepBytes; }
+
+  // Later destructors of a thread may still end coroutines.
+  static inline thread_local bool has_ended_ = false;
 
   std::array<Shelf, kBytesMax / kStepBytes> shelves_;
 };

@@ -250,7 +250,7 @@ void Ring::WaitAndDispatch(std::chrono::nanoseconds timeout) {
     if (look_out_time.count() > 0 && LookOutFor(look_out_time)) {
       if (io_uring_cq_ready(&ring_) == 0) Enter(std::chrono::nanoseconds(0));
     } else {
-      Enter(timeout);
+      Enter(timeout.count() < 0 ? timeout : timeout - look_out_time);
     }
     look_out_.NoteWait(LookOut::Clock::now() - began);
   }

@@ -26,7 +26,7 @@ class SyncFile final : public SystemFile {
   }
 
  private:
-  void Execute(IoRequest& request, IoCursor& cursor) const {
+  void Execute(IoRequest& request, IoCursor& cursor) {
     switch (request.op) {
       case IoRequest::Op::kRead:
       case IoRequest::Op::kWrite:

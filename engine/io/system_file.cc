@@ -19,12 +19,11 @@ constexpr size_t kBuffersMax = 1024;  // IOV_MAX
 constexpr uint64_t kFileBytesMax = std::numeric_limits<int64_t>::max();
 
 // A write that held the loop this long was throttled or met a slow disk; for the time after it,
-// writes go aside. A slow sync keeps the next ones off the loop for many times as long as it
-// took.
+// writes go aside. A sync may run on the loop when the last one, wherever it ran, took less than
+// kSlowSync.
 constexpr std::chrono::milliseconds kSlowWrite(4);
 constexpr std::chrono::milliseconds kSlowFor(250);
 constexpr std::chrono::milliseconds kSlowSync(2);
-constexpr int kSlowSyncTimes = 10;
 
 constexpr long kXfs = 0x58465342;
 constexpr long kCeph = 0x00c36400;
@@ -196,7 +195,7 @@ bool SystemFile::IsDoneOnLoop(IoRequest& request, IoCursor& cursor) {
       return request.length_bytes == 0;
     case IoRequest::Op::kSync:
       if (!MaySyncOnLoop(request)) return false;
-      SyncOnLoop(request);
+      SyncNow(request);
       return true;
     case IoRequest::Op::kTruncate:
       break;
@@ -231,14 +230,12 @@ void SystemFile::WriteOnLoop(IoRequest& request, IoCursor& cursor) {
 
 bool SystemFile::MaySyncOnLoop(const IoRequest& request) const {
   return request.place == SyncPlace::kOnLoopWhereFast && write_route_ == WriteRoute::kOnLoop &&
-         exclusive_count_.load(std::memory_order_relaxed) == 0 && Clock::now() >= sync_slow_until_;
+         exclusive_count_.load(std::memory_order_relaxed) == 0 &&
+         sync_is_fast_.load(std::memory_order_relaxed);
 }
 
-void SystemFile::SyncOnLoop(IoRequest& request) {
-  const Clock::time_point began = Clock::now();
-  SyncNow(request);
-  const Clock::time_point ended = Clock::now();
-  if (ended - began > kSlowSync) sync_slow_until_ = ended + kSlowSyncTimes * (ended - began);
+void SystemFile::NoteSync(Clock::duration took) {
+  sync_is_fast_.store(took < kSlowSync, std::memory_order_relaxed);
 }
 
 void SystemFile::TransferNow(IoRequest& request, IoCursor& cursor) const {
@@ -254,8 +251,10 @@ void SystemFile::TransferNow(IoRequest& request, IoCursor& cursor) const {
   } while (step != Step::kDone);
 }
 
-void SystemFile::SyncNow(IoRequest& request) const {
+void SystemFile::SyncNow(IoRequest& request) {
+  const Clock::time_point began = Clock::now();
   const int error_number = Retried([&] { return ::fdatasync(fd()); });
+  NoteSync(Clock::now() - began);
   request.status = error_number == 0 ? absl::OkStatus() : Failed(request, error_number);
 }
 

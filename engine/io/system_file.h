@@ -9,7 +9,8 @@
 //   call on the loop. Not while an allocation, punch or truncation of the file is under way (they
 //   hold the inode's lock), and not for a while after a call that took long (a writer whom the
 //   kernel throttles): then, as on network file systems, it goes aside.
-// - The rest: never on the loop.
+// - Syncs: on the loop where the asker says that nobody else waits (SyncPlace) and the last one was
+//   fast. The rest: never on the loop.
 // Threads: as File; the ...Now methods may run on a helper. Errors: operation, range and path; see
 // file.h.
 #pragma once
@@ -76,19 +77,21 @@ class SystemFile : public File {
 
   // Block; on a helper. They set request.status.
   void TransferNow(IoRequest& request, IoCursor& cursor) const;
-  void SyncNow(IoRequest& request) const;
+  void SyncNow(IoRequest& request);
   void AllocateNow(IoRequest& request) const;
   void PunchNow(IoRequest& request) const;
   void TruncateNow(IoRequest& request) const;
   void GrowNow(IoRequest& request) const;  // Allocate where the file system cannot reserve
+
+  // Of every sync; those of SyncNow are noted already. Any thread.
+  using Clock = std::chrono::steady_clock;
+  void NoteSync(Clock::duration took);
 
   // Around an exclusive operation. Begin on the loop, End anywhere.
   void BeginExclusive() { exclusive_count_.fetch_add(1, std::memory_order_relaxed); }
   void EndExclusive() { exclusive_count_.fetch_sub(1, std::memory_order_relaxed); }
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   // False with request.status set.
   bool Validate(IoRequest& request, const IoCursor& cursor) const;
   // True: the request is complete.
@@ -96,13 +99,12 @@ class SystemFile : public File {
   bool MayWriteOnLoop() const;
   void WriteOnLoop(IoRequest& request, IoCursor& cursor);
   bool MaySyncOnLoop(const IoRequest& request) const;
-  void SyncOnLoop(IoRequest& request);
 
   const UniqueFd fd_;
   const WriteRoute write_route_;
   bool has_nowait_ = true;
   Clock::time_point slow_until_{};
-  Clock::time_point sync_slow_until_{};
+  std::atomic<bool> sync_is_fast_{false};
   std::atomic<int> exclusive_count_{0};
 };
 

@@ -24,6 +24,15 @@
 
 namespace cowl {
 
+// Sanitizers see into a frame that was freed, not into one that is kept.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define COWL_TASK_FRAMES_ARE_FREED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define COWL_TASK_FRAMES_ARE_FREED 1
+#endif
+#endif
+
 template <typename T>
 class [[nodiscard]] Task;
 
@@ -77,8 +86,7 @@ struct PromiseState {
 #endif
 
 struct PromiseBase : PromiseState {
-#ifndef COWL_TASK_ASKS_AFTERWARDS  // sanitizers see into a frame that was freed, not into a kept
-                                   // one
+#ifndef COWL_TASK_FRAMES_ARE_FREED
   static void* operator new(size_t bytes) { return FramePool::Take(bytes); }
   static void operator delete(void* frame, size_t bytes) { FramePool::GiveBack(frame, bytes); }
 #endif

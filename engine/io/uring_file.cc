@@ -74,6 +74,7 @@ class UringFile final : public SystemFile {
       loop_.ring().Submit(op);  // interrupted, or short: on with the rest
       return;
     }
+    if (request.op == IoRequest::Op::kSync) NoteSync(Clock::now() - op.began);
     Release(op);
     if (!is_transfer) {
       if (request.op == IoRequest::Op::kAllocate && result == -EOPNOTSUPP) {
@@ -97,6 +98,7 @@ class UringFile final : public SystemFile {
     op->file = this;
     op->request = &request;
     op->cursor = std::move(cursor);
+    if (request.op == IoRequest::Op::kSync) op->began = Clock::now();
     loop_.ring().Submit(*op);
   }
 

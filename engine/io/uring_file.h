@@ -2,6 +2,7 @@
 // system_file.h.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -26,6 +27,7 @@ class UringFileOp final : public RingOp {
   UringFile* file = nullptr;
   IoRequest* request = nullptr;
   IoCursor cursor;
+  std::chrono::steady_clock::time_point began{};  // kSync
 };
 
 }  // namespace cowl

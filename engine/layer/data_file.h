@@ -29,7 +29,9 @@ class SumTable {
       : file_(file),
         kept_pages_max_(kept_pages_max),
         page_blocks_(std::move(page_blocks)),
-        pages_(page_blocks_.size()) {}
+        pages_(page_blocks_.size()) {
+    COWL_CHECK(kept_pages_max > 0);
+  }
 
   // Fills `sums` with the checksums of the blocks from `physical` on.
   Task<absl::Status> Load(uint64_t physical, std::span<uint64_t> sums);

@@ -164,11 +164,14 @@ uint32_t ReadPartBytes(BlockDevice& device, const ExportFacts& facts, const Requ
       facts.structured && request.type == kCmdRead && !Has(request, kCmdFlagDf);
   // A short rest is not worth a part of its own.
   if (!may_be_parted || request.length_bytes <= kReadPartBytes * 3 / 2) return request.length_bytes;
-  const auto first = device.Map(request.offset_bytes, request.length_bytes, 1);
-  const bool begins_with_hole =
-      first.ok() && !first->empty() && first->front().type == MapExtent::Type::kZero;
-  if (!begins_with_hole || first->front().length_bytes < kReadPartBytes) return kReadPartBytes;
-  return static_cast<uint32_t>(first->front().length_bytes);
+  const auto hole_bytes = [&](uint32_t length_bytes) -> uint32_t {
+    const auto first = device.Map(request.offset_bytes, length_bytes, 1);
+    const bool is_hole =
+        first.ok() && !first->empty() && first->front().type == MapExtent::Type::kZero;
+    return is_hole ? static_cast<uint32_t>(first->front().length_bytes) : 0;
+  };
+  if (hole_bytes(kReadPartBytes) < kReadPartBytes) return kReadPartBytes;
+  return std::max(kReadPartBytes, hole_bytes(request.length_bytes));
 }
 
 Task<void> Execute(BlockDevice& device, const ExportFacts& facts, Job& job) {

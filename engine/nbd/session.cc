@@ -24,8 +24,8 @@ constexpr size_t kSharedPayloadBytesMax = 8 * kKiB;
 // One send takes the answers that fit in this many pieces (the kernel's limit is 1024; a read with
 // holes may add some 130).
 constexpr size_t kSendPiecesMax = 512;
-// With this much waiting to be sent nothing more is read: it would only push out of the CPU's cache
-// what has yet to go.
+// With this much waiting to be sent no further read is begun: it would only push out of the CPU's
+// cache what has yet to go.
 constexpr size_t kUnsentBytesMax = 256 * kKiB;
 // A client that has nothing else under way may always have this much.
 constexpr uint32_t kOnlyRequestBytes = 2 * kMiB;
@@ -93,7 +93,10 @@ Task<void> Session::ReceiveRequests() {
     facts_.size_bytes = device_.size_bytes();
     const Verdict verdict = ValidateRequest(*request, facts_);
     const uint32_t memory_bytes = verdict.ok() ? MemoryBytes(*request) : 0;
-    if (unsent_bytes_ >= kUnsentBytesMax) co_await WaitForSender();
+    if (request->type == kCmdRead && unsent_bytes_ >= kUnsentBytesMax) {
+      co_await WaitForSender();
+      if (!receives_on_) break;
+    }
     if (!HasRoom(memory_bytes)) {
       co_await WaitForRoom(memory_bytes);
       if (!receives_on_) break;
@@ -323,9 +326,11 @@ Task<bool> Session::ServeFirstParts(Job& whole) {
       co_return false;
     }
     Answer(std::move(part));
+    if (stream_is_broken_) co_return false;  // nobody is there for the rest
     rest.offset_bytes += bytes;
     rest.length_bytes -= bytes;
     while (!stream_is_broken_ && unsent_bytes_ >= kUnsentBytesMax) co_await sent_.Wait();
+    if (stream_is_broken_) co_return false;
   }
 }
 

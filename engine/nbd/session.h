@@ -107,7 +107,7 @@ class Session {
 
   // Requests that were started and whose answer has not been sent.
   size_t inflight_count_ = 0;
-  size_t unsent_bytes_ = 0;      // of data in answers
+  size_t unsent_bytes_ = 0;      // of buffers in answers
   uint64_t inflight_bytes_ = 0;  // theirs, and those of a write that is being received
   // What all sessions of this thread have under way, and their receivers that wait for less of it.
   struct ThreadBudget {
@@ -117,7 +117,7 @@ class Session {
   };
   ThreadBudget& thread_budget_;
   WaitQueue room_;      // our receiver, for less of our own
-  WaitQueue sent_;      // it, for less unsent data
+  WaitQueue sent_;      // it, and reads between their parts, for less unsent data
   WaitQueue all_done_;  // Run, for none
 
   std::vector<std::unique_ptr<Job>> answers_;  // finished, waiting for the sender

@@ -72,9 +72,14 @@ Task<absl::Status> Overlay::Checkpoint() {
 Task<absl::Status> Overlay::SealToLayer(uint64_t size_bytes, Uuid parent, std::string created_by) {
   co_await EndBackground();
   COWL_CO_RETURN_IF_ERROR(failure_);
-  // What a recovery found is made durable before free space is written to. Nothing was found in a
-  // file that was closed in order.
-  if (!root_.clean) COWL_CO_RETURN_IF_ERROR(co_await PrepareToAppend());
+  // Free space is written to next, so what was found is made durable before: of a file that says it
+  // was closed in order, that superblock, which may stand in the page cache alone, while what the
+  // one on the disk names is free by it.
+  if (root_.clean) {
+    COWL_CO_RETURN_IF_ERROR(co_await SyncAfterNow());
+  } else {
+    COWL_CO_RETURN_IF_ERROR(co_await PrepareToAppend());
+  }
   Superblock next = root_;
   next.kind = DataFileKind::kLayer;
   next.clean = false;
@@ -163,7 +168,7 @@ Task<absl::Status> Overlay::CheckpointAs(CheckpointKind kind, Superblock next) {
 
 // A large map takes its time to be taken apart: not on the loop.
 Task<void> Overlay::LetGo(CheckpointWork work) {
-  frozen_ = nullptr;
+  frozen_ = nullptr;  // the other owner
   if (work.frozen->sums.size() < kSumsAtOnce) co_return;
   std::optional<CheckpointWork> last(std::move(work));
   co_await Offload(loop_, [&last] { last.reset(); });

@@ -42,6 +42,7 @@ Task<absl::Status> Overlay::Flush(SyncPlace place) {
     COWL_CO_RETURN_IF_ERROR(failure_);
     if (syncing_) {
       co_await sync_done_.Wait();
+      place = SyncPlace::kAside;  // whoever was quiet when this was asked may not be by now
     } else {
       COWL_CO_RETURN_IF_ERROR(co_await SyncOnce(place));
     }

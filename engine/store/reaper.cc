@@ -49,10 +49,15 @@ BlockRanges RangesIn(const FileMap& map, const Uuid& file) {
   return ranges;
 }
 
-// Data files of which `merged`, made of the other two, names fewer blocks than they do.
+// Data files of which `merged`, made of the other two, names fewer blocks than they do, or which it
+// does not list any more.
 void AddDiminished(const FileMap& child, const FileMap& parent, const FileMap& merged,
                    std::set<Uuid>* diminished) {
   std::map<Uuid, int64_t> fewer;
+  for (const Uuid& file : parent.files) {
+    if (std::find(merged.files.begin(), merged.files.end(), file) == merged.files.end())
+      diminished->insert(file);
+  }
   const auto count = [&fewer](const FileMap& map, int64_t sign) {
     for (const Extent& extent : map.extents.extents()) {
       if (extent.is_data())
