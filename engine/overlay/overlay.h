@@ -102,8 +102,8 @@ class Overlay {
     predecessor_ = std::move(predecessor);
   }
 
-  // Turns the file into a layer: the final map and checksums, the superblock last. No writes may be
-  // in flight or come after.
+  // Turns the file into a layer, durably: what its opening found first, then the final map and
+  // checksums, the superblock last. No writes may be in flight or come after.
   Task<absl::Status> SealToLayer(uint64_t size_bytes, Uuid parent, std::string created_by);
   // Writes a checkpoint now.
   Task<absl::Status> Checkpoint();
