@@ -19,6 +19,7 @@ class LookOut {
  public:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::microseconds kTimeMax{50};
+  static constexpr std::chrono::microseconds kWakeUp{50};
 
   LookOut();  // looks where this process has more than one CPU
   explicit LookOut(bool may_look) : may_look_(may_look) {}
@@ -29,8 +30,10 @@ class LookOut {
     if (!may_look_ || is_timed || short_after_[recent_] < kLikely) return {};
     return kTimeMax;
   }
-  void NoteWait(std::chrono::nanoseconds waited) {
-    const bool was_short = waited < kTimeMax;
+  // `slept`: the wait ended with a wake-up, whose own time must not make a long one of it: a loop
+  // that sleeps would never find out that looking pays.
+  void NoteWait(std::chrono::nanoseconds waited, bool slept) {
+    const bool was_short = waited < (slept ? kTimeMax + kWakeUp : kTimeMax);
     uint8_t& count = short_after_[recent_];
     if (was_short && count < kCertain) ++count;
     if (!was_short && count > 0) --count;

@@ -247,12 +247,13 @@ void Ring::WaitAndDispatch(std::chrono::nanoseconds timeout) {
   } else {
     const auto began = LookOut::Clock::now();
     const auto look_out_time = look_out_.TimeFor(timeout);
-    if (look_out_time.count() > 0 && LookOutFor(look_out_time)) {
-      if (io_uring_cq_ready(&ring_) == 0) Enter(std::chrono::nanoseconds(0));
-    } else {
+    const bool sleeps = look_out_time.count() == 0 || !LookOutFor(look_out_time);
+    if (sleeps) {
       Enter(timeout.count() < 0 ? timeout : timeout - look_out_time);
+    } else if (io_uring_cq_ready(&ring_) == 0) {
+      Enter(std::chrono::nanoseconds(0));
     }
-    look_out_.NoteWait(LookOut::Clock::now() - began);
+    look_out_.NoteWait(LookOut::Clock::now() - began, sleeps);
   }
   // As many as the queue can hold; what comes on top waits a turn, so that posted work and sleepers
   // get theirs.
