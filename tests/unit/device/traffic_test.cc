@@ -1,4 +1,5 @@
-// Traffic: a device knows whether others of its thread were asked for anything since it last looked.
+// Traffic: a device knows whether others of its thread were asked for anything since it last
+// looked.
 #include "device/traffic.h"
 
 #include <gtest/gtest.h>
