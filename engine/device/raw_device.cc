@@ -22,8 +22,7 @@ absl::Status RawDevice::CheckRange(uint64_t offset_bytes, uint64_t length_bytes)
                                             size_bytes_));
 }
 
-absl::Status RawDevice::CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) {
-  traffic_.Count();
+absl::Status RawDevice::CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const {
   if (read_only_)
     return absl::PermissionDeniedError(absl::StrCat(file_->path(), ": opened for reading only"));
   if (!sync_failure_.ok()) return sync_failure_;
@@ -39,6 +38,7 @@ Task<absl::Status> RawDevice::Read(uint64_t offset_bytes, std::span<std::byte> i
 
 Task<absl::Status> RawDevice::Write(uint64_t offset_bytes, std::span<const std::byte> from,
                                     WriteOptions options) {
+  traffic_.Count();
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, from.size()));
   if (!from.empty()) COWL_CO_RETURN_IF_ERROR(co_await file_->Write(offset_bytes, from));
   co_return co_await Finish(options.fua);
@@ -58,6 +58,7 @@ Task<absl::Status> RawDevice::Finish(bool fua) {
 
 Task<absl::Status> RawDevice::Discard(uint64_t offset_bytes, uint64_t length_bytes,
                                       WriteOptions options) {
+  traffic_.Count();
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, length_bytes));
   const uint64_t begin = RoundUp(offset_bytes, kBlockBytes);
   const uint64_t end = (offset_bytes + length_bytes) / kBlockBytes * kBlockBytes;
@@ -72,6 +73,7 @@ Task<absl::Status> RawDevice::Discard(uint64_t offset_bytes, uint64_t length_byt
 
 Task<absl::Status> RawDevice::WriteZeroes(uint64_t offset_bytes, uint64_t length_bytes,
                                           ZeroOptions options) {
+  traffic_.Count();
   COWL_CO_RETURN_IF_ERROR(CheckWritable(offset_bytes, length_bytes));
   const uint64_t end_bytes = offset_bytes + length_bytes;
   const uint64_t begin = RoundUp(offset_bytes, kBlockBytes);

@@ -39,7 +39,7 @@ class RawDevice : public BlockDevice {
 
  private:
   absl::Status CheckRange(uint64_t offset_bytes, uint64_t length_bytes) const;
-  absl::Status CheckWritable(uint64_t offset_bytes, uint64_t length_bytes);
+  absl::Status CheckWritable(uint64_t offset_bytes, uint64_t length_bytes) const;
   Task<absl::Status> Finish(bool fua);
   Task<absl::Status> FillWithZeros(uint64_t offset_bytes, uint64_t length_bytes);
   // Punches and makes sure that it reads as zeros; false: it may not.

@@ -302,7 +302,9 @@ void Session::Refuse(std::unique_ptr<Job> job, const Verdict& verdict) {
 }
 
 Task<void> Session::Serve(std::unique_ptr<Job> job) {
-  const bool goes_on = co_await ServeFirstParts(*job);
+  bool goes_on = true;
+  if (ReadPartBytes(device_, facts_, job->request) < job->request.length_bytes)
+    goes_on = co_await ServeFirstParts(*job);
   if (goes_on) co_await Execute(device_, facts_, *job);
   if (!job->failure.ok()) LogFailure(*job);
   Answer(std::move(job));  // `this` may be gone afterwards
@@ -326,11 +328,10 @@ Task<bool> Session::ServeFirstParts(Job& whole) {
       co_return false;
     }
     Answer(std::move(part));
-    if (stream_is_broken_) co_return false;  // nobody is there for the rest
     rest.offset_bytes += bytes;
     rest.length_bytes -= bytes;
     while (!stream_is_broken_ && unsent_bytes_ >= kUnsentBytesMax) co_await sent_.Wait();
-    if (stream_is_broken_) co_return false;
+    if (stream_is_broken_) co_return false;  // nobody is there for the rest
   }
 }
 
