@@ -18,6 +18,7 @@ class Peer:
     writer = True  # takes part in jobs that write
     many_devices = False
     depth = 0  # layers below the device
+    scattered = False  # which kind of chain; see chains.py
 
     def __init__(self, name, quick=False, writer=True, core=False):
         self.name = name
@@ -59,8 +60,8 @@ class Peer:
         return server, [("nbd", socket, export) for export in self.exports(ground, job)]
 
 
-def layers(count):
-    return f"{count} layer" + ("s" if count > 1 else "")
+def layers(count, scattered=False):
+    return f"{count} layer" + ("s" if count > 1 else "") + (" that hold equal shares" if scattered else "")
 
 
 def fill(ground, socket, export=""):
@@ -77,33 +78,41 @@ class Cowl(Peer):
     engine = "io_uring, checksums verified"
     many_devices = True
 
-    def __init__(self, name, depth, quick=False, writer=False, core=False, note=""):
+    def __init__(self, name, depth, quick=False, writer=False, core=False, scattered=False, note=""):
         super().__init__(name, quick, writer, core)
         self.depth = depth
+        self.scattered = scattered
         self.many_devices = writer
-        self.note = note or f"a device on an image of {layers(depth)}"
+        self.note = note or f"a device on an image of {layers(depth, scattered)}"
+
+    @property
+    def base(self):
+        """The image that its devices stand on."""
+        return f"{chains.chain_name(self.scattered)}:{self.depth}"
 
     def call(self, ground, *arguments):
         return call([ground.cowl, "--store", ground.store, *arguments])
 
     def prepare(self, ground):
-        ground.once("cowl chain", lambda: chains.build_cowl(ground, ground.depths(Cowl)))
-        ground.once(f"cowl device {self.depth}", lambda: self.call(ground, "create", f"chain:{self.depth}", self.device(0)))
+        ground.once("cowl store", lambda: chains.init_cowl(ground))
+        depths = ground.depths(Cowl, self.scattered)
+        ground.once(f"cowl chain {self.scattered}", lambda: chains.build_cowl(ground, depths, self.scattered))
+        ground.once(f"cowl device {self.base}", lambda: self.call(ground, "create", self.base, self.device(0)))
         if self.writer:
             ground.once(f"cowl writers {self.depth}", lambda: self.make_writers(ground))
 
     def make_writers(self, ground):
         """Fifteen more devices, and one that is full: written once, all of it."""
         for number in range(1, 16):
-            self.call(ground, "create", f"chain:{self.depth}", self.device(number))
-        self.call(ground, "create", f"chain:{self.depth}", f"full{self.depth}")
+            self.call(ground, "create", self.base, self.device(number))
+        self.call(ground, "create", self.base, f"full{self.depth}")
         ground.progress("cowl's full device")
         socket = ground.socket("build")
         with Process(self.command(ground, None, socket), socket, ground.log("build-cowl")):
             fill(ground, socket, f"full{self.depth}")
 
     def device(self, number):
-        return f"on{self.depth}-{number}"
+        return f"on-{self.base.replace(':', '-')}-{number}"
 
     def exports(self, ground, job):
         return [f"full{self.depth}"] if job.state == "full" else [self.device(number) for number in range(job.devices)]
@@ -140,14 +149,16 @@ class QemuNbd(Peer):
 class Qcow2(QemuNbd):
     """An empty qcow2 file above a chain of DEPTH layers, of which the raw file is the lowest."""
 
-    def __init__(self, name, depth, extended=False, quick=False, writer=False, core=False):
+    def __init__(self, name, depth, extended=False, quick=False, writer=False, core=False, scattered=False):
         super().__init__(name, quick, writer, core)
         self.depth = depth
+        self.scattered = scattered
         self.extended = extended
-        self.note = f"a qcow2 file on {layers(depth)}, " + ("extended L2, 128 KiB clusters" if extended else "64 KiB clusters")
+        self.note = f"a qcow2 file on {layers(depth, scattered)}, " + ("extended L2, 128 KiB clusters" if extended else "64 KiB clusters")
 
     def prepare(self, ground):
-        ground.once("qcow2 chain", lambda: chains.build_qcow2(ground, ground.depths(Qcow2)))
+        depths = ground.depths(Qcow2, self.scattered)
+        ground.once(f"qcow2 chain {self.scattered}", lambda: chains.build_qcow2(ground, depths, self.scattered))
         if self.writer and ground.wants("full"):
             self.make(ground, "full")
             ground.progress(f"the full device of {self.name}")
@@ -160,7 +171,7 @@ class Qcow2(QemuNbd):
         return ground.path(f"{self.name.replace('@', '-')}-{'full' if state == 'full' else 'fresh'}.qcow2")
 
     def make(self, ground, state):
-        chains.qcow2_above(ground, self.depth, self.file(ground, state), self.extended)
+        chains.qcow2_above(ground, self.depth, self.scattered, self.file(ground, state), self.extended)
 
     def before(self, ground, job):
         if job.state != "full":
@@ -218,12 +229,15 @@ PEERS = [
     Cowl("cowl@32", 32, quick=True, writer=True),
     Cowl("cowl@128", 128),
     Cowl("cowl@255", 255, quick=True),
+    Cowl("cowl-scattered@32", 32, quick=True, core=True, scattered=True),
+    Cowl("cowl-scattered@255", 255, quick=True, scattered=True),
     Cowl("cowl-again", 32, quick=True, writer=True, note="A/A: cowl@32 a second time; what it differs by is the machine's noise"),
     QemuNbd("qemu-raw", quick=True),
     Qcow2("qcow2@1", 1, writer=True),
     Qcow2("qcow2@8", 8),
     Qcow2("qcow2@32", 32, quick=True, writer=True),
     Qcow2("qcow2@128", 128),
+    Qcow2("qcow2-scattered@32", 32, core=True, scattered=True),
     Qcow2("qcow2-ext@1", 1, extended=True, writer=True),
     Qcow2("qcow2-ext@32", 32, extended=True, writer=True, core=True),
     Nbdkit("nbdkit-file", lambda ground: ["file", ground.raw], "the raw file: no layers, no checksums", quick=True),
