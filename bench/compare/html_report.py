@@ -1,0 +1,2 @@
+def write(outcome, folder):
+    pass

@@ -1,0 +1,24 @@
+"""One line that is written over on a terminal; plain lines elsewhere."""
+
+import shutil
+import sys
+
+
+class Screen:
+    def __init__(self):
+        self.live = sys.stdout.isatty()
+        self.shown = False
+
+    def progress(self, text):
+        if self.live:
+            width = shutil.get_terminal_size().columns - 1
+            print("\r\033[K" + text[:width], end="", flush=True)
+            self.shown = True
+
+    step = progress
+
+    def line(self, text=""):
+        if self.shown:
+            print("\r\033[K", end="")
+            self.shown = False
+        print(text, flush=True)
