@@ -8,8 +8,9 @@ import os
 import pathlib
 import shutil
 import stat
+import time
 
-from ground import Failed, call, tree_bytes, unmount
+from ground import call, tree_bytes, unmount
 
 
 class Container:
@@ -26,6 +27,7 @@ class Driver:
     title = ""
     how = ""  # what really serves the files, for the report
     by_block = False  # copies blocks on write, not whole files: which curve of the model it follows
+    is_floor = False  # nothing is shared, all was copied before the work began: shown, but no contestant
     shares_cache = False  # containers of one image share what the page cache holds of it
 
     def __init__(self):
@@ -39,20 +41,20 @@ class Driver:
         """Raises NotHere where the host cannot run it. Before anything is made."""
 
     def import_image(self, image, folders):
-        """Makes IMAGE of its layers' FOLDERS, lowest first. What it returns is passed to `start` as `base`."""
+        """Makes IMAGE of its layers' FOLDERS, lowest first. What it returns is passed to `make` as `base`."""
         raise NotImplementedError
 
-    def start(self, container, base):
-        """Makes the writable layer and mounts it at container.path, an empty folder."""
+    def make(self, container, base):
+        """Makes the writable layer."""
+        raise NotImplementedError
+
+    def start(self, container):
+        """Mounts it at container.path, an empty folder; again after a stop."""
         raise NotImplementedError
 
     def stop(self, container):
         """Unmounts it; the layer stays."""
         unmount(container.path)
-
-    def resume(self, container):
-        """Mounts it again."""
-        raise NotImplementedError
 
     def delete(self, container):
         """Removes the stopped container's layer."""
@@ -96,14 +98,15 @@ class Driver:
             self.delete_image(*found)
 
     def create(self, image, name):
-        """A started container."""
+        """A container that is not started."""
+        base = self.base(image)
         path = self.home / "mnt" / name
         path.mkdir(parents=True)
         container = Container(name, path, image)
         try:
-            self.start(container, self.base(image))
+            self.make(container, base)
         except BaseException:
-            with contextlib.suppress(Failed, OSError):
+            with contextlib.suppress(Exception):  # it may be half made; what is told is why
                 self.remove(container)
             raise
         return container
@@ -116,8 +119,13 @@ class Driver:
 
     @contextlib.contextmanager
     def container(self, image, name="c"):
+        """A started one, until the end of the block. What making and starting it took is in its start_s."""
+        self.base(image)
+        begin = time.perf_counter()
         container = self.create(image, name)
         try:
+            self.start(container)
+            container.start_s = time.perf_counter() - begin
             yield container
         finally:
             self.remove(container)

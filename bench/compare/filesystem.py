@@ -47,12 +47,9 @@ class LoopFileSystem:
         detach(self.device)
 
 
-def attach(file):
-    """A loop device on FILE; with direct I/O, so that the data is not in the page cache twice, where the file allows it."""
-    try:
-        return call("losetup", "--show", "-f", "--direct-io=on", file).strip()
-    except Failed:
-        return call("losetup", "--show", "-f", file).strip()
+def attach(file, direct=True):
+    """A loop device on FILE; with direct I/O, so that the data is not in the page cache twice."""
+    return call("losetup", "--show", "-f", f"--direct-io={'on' if direct else 'off'}", file).strip()
 
 
 def detach(device):

@@ -20,7 +20,8 @@ class Outcome:
         self.objects = {}
 
     def add(self, workload, case, driver, repeat, figures):
-        self.cases[workload.name, case.name] = {"title": workload.title, "main": case.main, "size_bytes": case.size_bytes}
+        self.cases[workload.name, case.name] = {"title": workload.title, "main": case.main, "size_bytes": case.size_bytes,
+                                                   "floor_counts": workload.floor_counts}
         self.objects[workload.name, case.name] = (workload, case)
         self.objects[driver.name] = driver
         self.samples.setdefault((workload.name, case.name, driver.name), []).append(figures)
@@ -41,9 +42,11 @@ class Outcome:
                                   [figure for sample in self.samples[entry] for figure in sample]))
 
     def ranking(self, workload, case):
-        """(driver, median of the deciding figure), best first. The plain directory is the floor, not a contestant."""
+        """(driver, median of the deciding figure), best first, without those that are only the floor."""
         main = self.cases[workload, case]["main"]
-        found = [(driver, self.figure(workload, case, driver, main)) for driver in self.drivers if driver not in ("plain", "cowl-volume")]
+        floor_counts = self.cases[workload, case]["floor_counts"]
+        found = [(driver, self.figure(workload, case, driver, main)) for driver, entry in self.drivers.items()
+                 if driver != "plain" and (floor_counts or not entry["floor"])]
         return sorted(((driver, figure["median"]) for driver, figure in found if figure), key=lambda entry: entry[1])
 
 
@@ -118,20 +121,27 @@ def verdict(outcome, workload, case):
         return None
     winner, best = ranking[0]
     values = dict(ranking)
+    cowl = values["overlay2"] / values["cowl-ext4"] if values.get("cowl-ext4") and "overlay2" in values else None
     loser = "overlay2" if "overlay2" in values and winner != "overlay2" else ranking[1][0]
     if winner == "overlay2":
         loser = next((driver for driver, _ in ranking if driver == "cowl-ext4"), loser)
     factor = values[loser] / best if best else float("inf")
     job, variant = outcome.objects[workload, case]
     reason = job.why(variant, outcome.objects[winner], outcome.objects[loser])
-    return {"workload": workload, "case": case, "winner": winner, "over": loser, "factor": factor, "why": reason}
+    return {"workload": workload, "case": case, "winner": winner, "over": loser, "factor": factor, "why": reason,
+            "overlay2_to_cowl": cowl}
 
 
 def verdict_line(entry):
     what = f"{entry['workload']}, {entry['case']}"
     if entry["factor"] < 1.5:
-        return f"{what}: {entry['winner']} and {entry['over']} are close ({entry['factor']:.2f}x)"
-    return f"{what}: {entry['winner']} is {entry['factor']:.3g}x ahead of {entry['over']}" + (f": {entry['why']}" if entry["why"] else "")
+        text = f"{what}: {entry['winner']} and {entry['over']} are close ({entry['factor']:.2f}x)"
+    else:
+        text = f"{what}: {entry['winner']} is {entry['factor']:.3g}x ahead of {entry['over']}" + (f": {entry['why']}" if entry["why"] else "")
+    cowl = entry["overlay2_to_cowl"]
+    if cowl and {entry["winner"], entry["over"]} != {"cowl-ext4", "overlay2"}:
+        text += f". cowl-ext4 to overlay2: {f'{cowl:.3g}x ahead' if cowl >= 1 else f'{1 / cowl:.3g}x behind'}"
+    return text
 
 
 def verdicts(outcome):

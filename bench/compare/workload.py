@@ -19,6 +19,7 @@ class Workload:
     name = ""
     title = ""
     repeats = 0  # of one run; 0: as the run's options say
+    floor_counts = False  # drivers that copy everything beforehand are contestants: the copying is what is measured
     skip = ()  # drivers for which it makes no sense, each with the reason: {"name": "reason"}
 
     def cases(self, ground):

@@ -34,12 +34,11 @@ class Btrfs(Driver):
             below = subvolume
         return below
 
-    def start(self, container, base):
+    def make(self, container, base):
         container.subvolume = self.home / "subvolumes" / container.name
         call("btrfs", "subvolume", "snapshot", base, container.subvolume)
-        self.resume(container)
 
-    def resume(self, container):
+    def start(self, container):
         call("mount", "--bind", container.subvolume, container.path)
 
     def delete(self, container):

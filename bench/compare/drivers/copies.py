@@ -19,13 +19,12 @@ class Copies(Driver):
         copy_layers(folders, base)
         return base
 
-    def start(self, container, base):
+    def make(self, container, base):
         container.folder = self.home / "containers" / container.name
         container.folder.parent.mkdir(exist_ok=True)
         call(*self.copy, base, container.folder)
-        self.resume(container)
 
-    def resume(self, container):
+    def start(self, container):
         call("mount", "--bind", container.folder, container.path)
 
     def delete(self, container):
@@ -40,6 +39,7 @@ class Copies(Driver):
 
 
 class Vfs(Copies):
+    is_floor = True
     name = "vfs"
     title = "Docker's vfs"
     how = "a full copy of the image for each container, on the host's file system"
@@ -50,6 +50,7 @@ class Plain(Copies):
 
     name = "plain"
     title = "a plain directory"
+    is_floor = True
     how = "a directory of the host's file system, as a Docker volume: no layers, the floor"
 
 

@@ -38,15 +38,23 @@ class CowlStore(Driver):
             raise
         return device
 
+    def fill(self, name, work):
+        path = self.home / "fill"
+        path.mkdir(exist_ok=True)
+        self.attach(name, path)
+        try:
+            work(path)
+        finally:
+            self.detach(name, path)
+
     def detach(self, name, path):
         unmount(path)
         self.cowl("detach", name)
 
-    def start(self, container, base):
+    def make(self, container, base):
         self.cowl("create", base, container.name)
-        self.resume(container)
 
-    def resume(self, container):
+    def start(self, container):
         self.attach(container.name, container.path)
 
     def stop(self, container):
@@ -113,20 +121,10 @@ class CowlDevice(CowlStore):
         self.fill("layer", lambda path: copy_layers([folder], path))
         self.cowl("commit", "layer", image)
 
-    def fill(self, name, work):
-        path = self.home / "fill"
-        path.mkdir(exist_ok=True)
-        self.attach(name, path)
-        try:
-            work(path)
-        finally:
-            self.detach(name, path)
-
-    def start(self, container, base):
+    def make(self, container, base):
         self.cowl("create", base, container.name)
         if self.kind == "btrfs":
             self.new_uuid(container.name)
-        self.resume(container)
 
     def new_uuid(self, name):
         """btrfs mounts no two devices of one UUID."""
@@ -148,19 +146,20 @@ class CowlVolume(CowlStore):
     title = "a cowl volume"
     how = "a preallocated cowl volume with ext4 on it: no copy-on-write"
     by_block = False
+    is_floor = True
+    mount_options = "defaults"
+    ROOM_BYTES = 768 << 20
 
     def import_image(self, image, folders):
         return folders
 
-    def start(self, container, base):
+    def make(self, container, base):
         content = sum(tree_bytes(folder) for folder in base)
-        self.cowl("volume", "create", container.name, "--size", (int(content * 1.3) + (768 << 20)) >> 20 << 20)
+        self.cowl("volume", "create", container.name, "--size", (int(content * 1.3) + self.ROOM_BYTES) >> 20 << 20)
         device = self.cowl("attach", container.name).split()[0]
         call(*OPTIONS["ext4"][0], device)
-        call("mount", device, container.path)
-        copy_layers(base, container.path)
-
-    mount_options = "defaults"
+        self.cowl("detach", container.name)
+        self.fill(container.name, lambda path: copy_layers(base, path))
 
     def stored_bytes(self, container):
         os.sync()

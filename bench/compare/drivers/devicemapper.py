@@ -65,14 +65,13 @@ class DeviceMapper(Driver):
         self.sizes[below] = size
         return below
 
-    def start(self, container, base):
+    def make(self, container, base):
         container.identity = self.next_id
         container.size = self.sizes[base]
         self.next_id += 1
         self.message(f"create_snap {container.identity} {base}")
-        self.resume(container)
 
-    def resume(self, container):
+    def start(self, container):
         container.device = self.activate(container.identity, container.size)
         call("mount", "-o", "discard", f"/dev/mapper/{container.device}", container.path)
 

@@ -53,17 +53,13 @@ class Docker(Driver):
             raise Failed(f"docker build: {done.stderr.strip().splitlines()[-1:]}")
         return tag
 
-    def start(self, container, base):
+    def make(self, container, base):
         container.docker = f"cowl-compare-{os.getpid()}-{container.name}"
-        call("docker", "run", "-d", "--network", "none", "--name", container.docker, base, "/.busybox", "sleep", "1000000")
-        self.show(container)
+        call("docker", "create", "--network", "none", "--name", container.docker, base, "/.busybox", "sleep", "1000000")
 
-    def show(self, container):
-        call("mount", "--bind", inspect(container.docker, ".GraphDriver.Data.MergedDir"), container.path)
-
-    def resume(self, container):
+    def start(self, container):
         call("docker", "start", container.docker)
-        self.show(container)
+        call("mount", "--bind", inspect(container.docker, ".GraphDriver.Data.MergedDir"), container.path)
 
     def stop(self, container):
         unmount(container.path)

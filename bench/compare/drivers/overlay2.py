@@ -56,7 +56,7 @@ class Overlay2(Driver):
             below.insert(0, link)
         return below
 
-    def start(self, container, base):
+    def make(self, container, base):
         init, init_link = self.new_layer(base)
         for name in INIT_FILES:
             path = init / "diff" / name
@@ -65,9 +65,8 @@ class Overlay2(Driver):
         container.init = init
         container.layer, _ = self.new_layer([init_link, *base])
         (container.layer / "merged").mkdir()
-        self.resume(container)
 
-    def resume(self, container):
+    def start(self, container):
         below = (container.layer / "lower").read_text(encoding="ascii")
         lower = ":".join(f"{self.home}/{name}" for name in below.split(":"))
         merged = container.layer / "merged"

@@ -30,7 +30,7 @@ class Qcow2(Driver):
         if not nbd_device.available() and not os.path.exists("/dev/fuse"):
             raise NotHere("the kernel has neither nbd nor FUSE")
 
-    def make(self, file, below=None, size=None):
+    def make_file(self, file, below=None, size=None):
         options = ["-b", below, "-F", "qcow2"] if below else []
         call("qemu-img", "create", "-q", "-f", "qcow2", *options, file, *([size] if size else []))
 
@@ -38,7 +38,7 @@ class Qcow2(Driver):
         below = None
         for number, folder in enumerate(folders):
             file = self.home / f"{image.name}-{number}.qcow2"
-            self.make(file, below, None if below else max(DISK_BYTES, image.size_bytes))
+            self.make_file(file, below, None if below else max(DISK_BYTES, image.size_bytes))
             device = Device(self, file)
             try:
                 if not below:
@@ -55,12 +55,11 @@ class Qcow2(Driver):
             below = file
         return below
 
-    def start(self, container, base):
+    def make(self, container, base):
         container.file = self.home / f"{container.name}.qcow2"
-        self.make(container.file, base)
-        self.resume(container)
+        self.make_file(container.file, base)
 
-    def resume(self, container):
+    def start(self, container):
         container.device = Device(self, container.file)
         call("mount", "-o", "discard", container.device.path, container.path)
 
@@ -103,7 +102,7 @@ class Device:
                                     pid, file.with_suffix(".log"))
         self.disk = disk
         try:
-            self.path = attach(disk)
+            self.path = attach(disk, direct=False)  # what mkfs writes with direct I/O through FUSE is not what mount reads
         except Failed:
             self.server.stop()
             raise

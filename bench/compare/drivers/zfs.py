@@ -43,12 +43,11 @@ class Zfs(Driver):
             call("zfs", "snapshot", below)
         return below
 
-    def start(self, container, base):
+    def make(self, container, base):
         container.data_set = f"{self.pool}/{container.name}"
         call("zfs", "clone", "-o", "mountpoint=legacy", base, container.data_set)
-        self.resume(container)
 
-    def resume(self, container):
+    def start(self, container):
         call("mount", "-t", "zfs", container.data_set, container.path)
 
     def delete(self, container):

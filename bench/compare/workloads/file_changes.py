@@ -77,7 +77,7 @@ class FileChange(Workload):
             with Measure(ground, driver, container) as measure:
                 self.change(container.path / "data")
             expect(container.path / "data", digest, f"{self.name} on {driver.name}")
-            return measure.figures
+            return measure.figures | {"start_s": container.start_s}
 
     def why(self, case, winner, loser):
         if loser.by_block:
