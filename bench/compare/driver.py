@@ -100,8 +100,8 @@ class Driver:
     def create(self, image, name):
         """A container that is not started."""
         base = self.base(image)
-        path = self.home / "mnt" / name
-        path.mkdir(parents=True)
+        path = self.ground.path("mnt", self.name, name)
+        path.mkdir()
         container = Container(name, path, image)
         try:
             self.make(container, base)

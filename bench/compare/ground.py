@@ -52,13 +52,17 @@ def unmount(path):
 
 
 def tree_bytes(folder):
-    """What the files below FOLDER take on their disk, each once."""
+    """What the files below FOLDER take on its disk, each once; nothing of what is mounted below."""
+    device = os.stat(folder).st_dev
     seen, total = set(), 0
     for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
+        for name in [*folders, *files]:
             status = os.lstat(os.path.join(parent, name))
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
+            if status.st_dev != device:
+                if name in folders:
+                    folders.remove(name)
+            elif status.st_ino not in seen:
+                seen.add(status.st_ino)
                 total += status.st_blocks * 512
     return total
 
