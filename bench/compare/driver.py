@@ -64,6 +64,15 @@ class Driver:
         """What the writable layer takes on the disk, its share of metadata included."""
         raise NotImplementedError
 
+    can_commit = True
+
+    def commit(self, container, name):
+        """The container ends, its layer becomes the top of an image: what `make` takes as `base`."""
+        raise NotImplementedError
+
+    def drop(self, base):
+        """Removes the top layer of what `commit` returned. Nothing builds on it."""
+
     def delete_image(self, image, base):
         """Removes the image. All its containers are gone."""
 
@@ -100,9 +109,7 @@ class Driver:
     def create(self, image, name):
         """A container that is not started."""
         base = self.base(image)
-        path = self.ground.path("mnt", self.name, name)
-        path.mkdir()
-        container = Container(name, path, image)
+        container = self.new_container(image, name)
         try:
             self.make(container, base)
         except BaseException:
@@ -116,6 +123,12 @@ class Driver:
         self.delete(container)
         if container.path.is_dir():
             container.path.rmdir()
+
+    def new_container(self, image, name):
+        """Only its name and the empty folder where it will be mounted."""
+        path = self.ground.path("mnt", self.name, name)
+        path.mkdir(exist_ok=True)
+        return Container(name, path, image)
 
     @contextlib.contextmanager
     def container(self, image, name="c"):

@@ -11,16 +11,15 @@ class Case:
     size_bytes: int = 0
     quick: bool = True
     main: str = "time_s"  # the figure that decides who wins
-    unit: str = "s"
+    repeats: int = 0  # of one run; 0: as the run's options say
 
 
 class Workload:
     number = 0
     name = ""
     title = ""
-    repeats = 0  # of one run; 0: as the run's options say
     floor_counts = False  # drivers that copy everything beforehand are contestants: the copying is what is measured
-    skip = ()  # drivers for which it makes no sense, each with the reason: {"name": "reason"}
+    commits = False  # it makes layers, which drivers that have none cannot
 
     def cases(self, ground):
         raise NotImplementedError

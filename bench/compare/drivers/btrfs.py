@@ -44,6 +44,13 @@ class Btrfs(Driver):
     def delete(self, container):
         call("btrfs", "subvolume", "delete", "--commit-after", container.subvolume)
 
+    def commit(self, container, name):
+        self.stop(container)
+        return container.subvolume
+
+    def drop(self, base):
+        call("btrfs", "subvolume", "delete", "--commit-after", base)
+
     def stored_bytes(self, container):
         os.sync()
         return used_bytes(self.home)

@@ -30,6 +30,15 @@ class Copies(Driver):
     def delete(self, container):
         shutil.rmtree(container.folder)
 
+    def commit(self, container, name):
+        self.stop(container)
+        base = self.home / "images" / name
+        container.folder.rename(base)
+        return base
+
+    def drop(self, base):
+        shutil.rmtree(base)
+
     def stored_bytes(self, container):
         os.sync()
         return tree_bytes(container.folder)
@@ -49,6 +58,7 @@ class Plain(Copies):
     """A Docker volume: what writes cost when nothing is shared. Starting it is not part of the comparison."""
 
     name = "plain"
+    can_commit = False
     title = "a plain directory"
     is_floor = True
     how = "a directory of the host's file system, as a Docker volume: no layers, the floor"

@@ -64,6 +64,14 @@ class CowlStore(Driver):
     def delete(self, container):
         self.cowl("rm", container.name)
 
+    def commit(self, container, name):
+        self.stop(container)
+        self.cowl("commit", container.name, f"{name}:latest")
+        return f"{name}:latest"
+
+    def drop(self, base):
+        self.cowl("rmi", base)
+
     def stored_bytes(self, container):
         os.sync()
         devices = json.loads(self.cowl("ls", "--json"))["devices"]
@@ -143,6 +151,7 @@ class CowlVolume(CowlStore):
     """Its content is copied in when it is made, as into a Docker volume."""
 
     name = "cowl-volume"
+    can_commit = False
     title = "a cowl volume"
     how = "a preallocated cowl volume with ext4 on it: no copy-on-write"
     by_block = False

@@ -82,6 +82,14 @@ class DeviceMapper(Driver):
     def delete(self, container):
         self.message(f"delete {container.identity}")
 
+    def commit(self, container, name):
+        self.stop(container)
+        self.sizes[container.identity] = container.size
+        return container.identity
+
+    def drop(self, base):
+        self.message(f"delete {base}")
+
     def used_bytes(self):
         os.sync()
         fields = call("dmsetup", "status", self.pool).split()

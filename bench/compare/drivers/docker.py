@@ -68,6 +68,16 @@ class Docker(Driver):
     def delete(self, container):
         call("docker", "rm", "-f", container.docker)
 
+    def commit(self, container, name):
+        self.stop(container)
+        tag = f"cowl-compare-{name}:{os.getpid()}"
+        call("docker", "commit", container.docker, tag)
+        self.delete(container)
+        return tag
+
+    def drop(self, base):
+        call("docker", "rmi", base)
+
     def stored_bytes(self, container):
         os.sync()
         return tree_bytes(inspect(container.docker, ".GraphDriver.Data.UpperDir"))

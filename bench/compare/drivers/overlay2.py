@@ -84,16 +84,32 @@ class Overlay2(Driver):
             (self.home / "l" / (folder / "link").read_text(encoding="ascii")).unlink()
             shutil.rmtree(folder)
 
+    def commit(self, container, name):
+        self.stop(container)
+        below = [link for link in (container.layer / "lower").read_text(encoding="ascii").replace("l/", "").split(":")][1:]  # without -init
+        folder, link = self.new_layer(below)
+        (folder / "diff").rmdir()
+        (container.layer / "diff").rename(folder / "diff")
+        (container.layer / "diff").mkdir()
+        self.delete(container)
+        return [link, *below]
+
+    def drop(self, base):
+        self.remove_layer(base[0])
+
     def stored_bytes(self, container):
         os.sync()
         return tree_bytes(container.layer / "diff")
 
     def delete_image(self, image, base):
         for link in base:
-            path = self.home / "l" / link
-            folder = path.resolve().parent
-            path.unlink()
-            shutil.rmtree(folder)
+            self.remove_layer(link)
+
+    def remove_layer(self, link):
+        path = self.home / "l" / link
+        folder = path.resolve().parent
+        path.unlink()
+        shutil.rmtree(folder)
 
 
 def drivers():

@@ -73,6 +73,13 @@ class Qcow2(Driver):
     def delete(self, container):
         container.file.unlink()
 
+    def commit(self, container, name):
+        self.stop(container)
+        return container.file
+
+    def drop(self, base):
+        base.unlink()
+
     def stored_bytes(self, container):
         os.sync()
         return os.stat(container.file).st_blocks * 512

@@ -53,6 +53,14 @@ class Zfs(Driver):
     def delete(self, container):
         call("zfs", "destroy", container.data_set)
 
+    def commit(self, container, name):
+        self.stop(container)
+        call("zfs", "snapshot", f"{container.data_set}@layer")
+        return f"{container.data_set}@layer"
+
+    def drop(self, base):
+        call("zfs", "destroy", "-r", base.partition("@")[0])
+
     def used_bytes(self):
         call("zpool", "sync", self.pool)
         return int(call("zpool", "list", "-Hp", "-o", "allocated", self.pool))
