@@ -26,7 +26,7 @@ def call(*command, check=True, **options):
     """Runs a tool to its end; what it printed."""
     done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", **options)
     if check and done.returncode:
-        lines = (done.stderr + done.stdout).strip().splitlines()
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise Failed(f"{' '.join(str(word) for word in command[:3])}: {lines[-1] if lines else f'status {done.returncode}'}")
     return done.stdout
 
@@ -167,6 +167,7 @@ class Ground:
             folders = []
             for number, build in enumerate(image.layers):
                 folder = self.path("trees", image.name, str(number))
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
                 folder.mkdir(parents=True)
                 build(folder)
                 folders.append(folder)

@@ -9,9 +9,10 @@
 namespace cowl {
 namespace {
 
-// When the write-ahead log is this long it is moved into the database: 4 MiB, read whole after a
-// crash.
-constexpr int kWalPagesMax = 1024;
+// When the write-ahead log is this long it is moved into the database: 512 KiB. The file stays as
+// long as it once was, which is what a hundred devices that were just made take; and it is read
+// whole after a crash.
+constexpr int kWalPagesMax = 128;
 
 bool IsFull(const absl::Status& status) { return absl::IsResourceExhausted(status); }
 

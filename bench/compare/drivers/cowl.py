@@ -66,8 +66,8 @@ class CowlStore(Driver):
 
     def commit(self, container, name):
         self.stop(container)
-        self.cowl("commit", container.name, f"{name}:latest")
-        return f"{name}:latest"
+        self.cowl("commit", container.name, f"{name}-layer")
+        return f"{name}-layer:latest"
 
     def drop(self, base):
         self.cowl("rmi", base)

@@ -5,16 +5,17 @@ Debian's base, lists and packages are fetched once, with the host's own apt sour
 """
 
 import contextlib
+import lzma
 import os
 import pathlib
+import re
 import shutil
-import subprocess
 import time
 
 from ground import Failed, Image, call, make_file, unmount
 from workload import GIB, MIB, Case, Workload
 
-APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -o APT::Sandbox::User=root"
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -o APT::Sandbox::User=root -o Acquire::Languages=none"
 UPDATE = f"{APT} update"
 INSTALL = f"{APT} install -y --no-install-recommends nginx"
 CLEAN = "apt-get clean && rm -rf /var/lib/apt/lists/*"
@@ -46,6 +47,9 @@ class Debian:
             for name in ("/etc/resolv.conf", *map(str, pathlib.Path("/etc/apt").glob("apt.conf.d/*proxy*"))):
                 if os.path.exists(name):
                     shutil.copy(name, work / name[1:])
+            sources = work / "etc/apt/sources.list"  # the suite itself, without its updates: one set of lists
+            lines = sources.read_text(encoding="utf-8").splitlines(keepends=True)
+            sources.write_text("".join(line for line in lines if " bookworm " in line), encoding="utf-8")
             call("chroot", work, "sh", "-c", UPDATE)
             call("chroot", work, "sh", "-c", f"{APT} install -y --download-only --no-install-recommends nginx")
             self.make_mirror(work)
@@ -61,16 +65,17 @@ class Debian:
         dists = self.mirror / "dists/bookworm"
         (dists / "main/binary-amd64").mkdir(parents=True)
         shutil.copy(release, dists / "InRelease")
-        packages = next(lists.glob("*_dists_bookworm_main_binary-amd64_Packages*"))
-        target = dists / "main/binary-amd64/Packages"
-        with open(target, "wb") as file:
-            file.write(subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", packages], capture_output=True, check=True).stdout)
-        with open(target, encoding="utf-8") as file:
+        packages = dists / "main/binary-amd64/Packages.xz"
+        address = call("chroot", work, "apt-get", "indextargets", "--format", "$(URI)", "Created-By: Packages").split()[0]
+        call("chroot", work, "/usr/lib/apt/apt-helper", "download-file", f"{address}.xz", "/Packages.xz")
+        shutil.copy(work / "Packages.xz", packages)
+        with lzma.open(packages, "rt", encoding="utf-8") as file:
             wanted = {os.path.basename(line.split()[1]): line.split()[1] for line in file if line.startswith("Filename: ")}
         for package in (work / "var/cache/apt/archives").glob("*.deb"):
-            if package.name not in wanted:
-                raise Failed(f"image-build: {package.name} is not in the suite's list: fetch again")
-            path = self.mirror / wanted[package.name]
+            name = re.sub(r"_\d+%3a", "_", package.name)  # apt keeps a version's epoch, the archive does not
+            if name not in wanted:
+                raise Failed(f"image-build: {name} is not in the suite's list: fetch again")
+            path = self.mirror / wanted[name]
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(package, path)
 
