@@ -14,6 +14,9 @@ import tempfile
 import time
 
 
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
 class Failed(Exception):
     """A driver or workload could not do its part; the text says what and where."""
 

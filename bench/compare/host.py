@@ -14,6 +14,10 @@ def version(*command):
     return ((done.stdout + done.stderr).strip().splitlines() or ["?"])[0]
 
 
+def command():
+    return " ".join(["bench/compare/run", *sys.argv[1:]])
+
+
 def facts(ground, root):
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         cpu = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
@@ -22,4 +26,4 @@ def facts(ground, root):
             "file_system": file_system[0], "disk": ground.disk.name, "cowl": version(str(ground.cowl), "--version"),
             "tools": {"qemu": version("qemu-img", "--version"), "mkfs.ext4": version("mkfs.ext4", "-V"), "mkfs.xfs": version("mkfs.xfs", "-V"),
                       "btrfs": version("btrfs", "--version"), "sqlite": version("sqlite3", "--version")},
-            "command": " ".join(["bench/compare/run", *sys.argv[1:]]), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+            "command": command(), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

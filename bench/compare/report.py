@@ -3,14 +3,16 @@
 import json
 import statistics
 
+from workload import Case
+
 FIGURES = {"time_s": "time", "stored_bytes": "stored", "written_bytes": "written", "server_bytes": "server memory", "cache_bytes": "page cache"}
 
 
 class Outcome:
-    def __init__(self, options, facts):
-        self.quick = options.quick
-        self.repeats = options.repeats
-        self.seed = options.seed
+    def __init__(self, quick, repeats, seed, facts):
+        self.quick = quick
+        self.repeats = repeats
+        self.seed = seed
         self.facts = facts
         self.drivers = {}  # by name, in the report's order
         self.cases = {}  # (workload, case) by their names, in order
@@ -18,6 +20,21 @@ class Outcome:
         self.failures = []
         self.seconds = 0
         self.objects = {}
+
+    @classmethod
+    def of_json(cls, document, drivers, workloads):
+        """What as_json made of one; DRIVERS and WORKLOADS are those it may name."""
+        outcome = cls(document["quick"], document["repeats"], document["seed"], document["host"])
+        outcome.drivers, outcome.failures, outcome.seconds = document["drivers"], document["failures"], document["seconds"]
+        outcome.objects = {driver.name: driver for driver in drivers}
+        jobs = {workload.name: workload for workload in workloads}
+        for entry in document["cases"]:
+            key = entry["workload"], entry["case"]
+            outcome.cases[key] = {name: entry[name] for name in ("title", "main", "size_bytes", "floor_counts")}
+            outcome.objects[key] = jobs[entry["workload"]], Case(entry["case"], entry["size_bytes"])
+            for driver, samples in entry["samples"].items():
+                outcome.samples[*key, driver] = samples
+        return outcome
 
     def add(self, workload, case, driver, repeat, figures):
         self.cases[workload.name, case.name] = {"title": workload.title, "main": case.main, "size_bytes": case.size_bytes,
@@ -159,7 +176,9 @@ def summary_lines(outcome):
 
 def fact_lines(outcome):
     facts = outcome.facts
-    return [f"{facts['cpu']}, {facts['cpus']} CPUs, {facts['memory_mib']} MiB, Linux {facts['kernel']}",
+    emulated = ["an emulated machine: times are told as ratios to the lowest of each case, and only the large ones mean anything"]
+    return [*(emulated if facts.get("emulated") else []),
+            f"{facts['cpu']}, {facts['cpus']} CPUs, {facts['memory_mib']} MiB, Linux {facts['kernel']}",
             f"{facts['file_system']} on {facts['disk']}; {facts['cowl']}; " + "; ".join(facts["tools"].values()),
             f"{outcome.repeats} repeats, seed {outcome.seed}, {facts['time']}", f"command: {facts['command']}"]
 

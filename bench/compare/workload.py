@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from ground import GIB, KIB, MIB
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -35,9 +37,6 @@ class Workload:
     def why(self, case, winner, loser):
         """One sentence: why WINNER (a driver) is ahead of LOSER here."""
         return ""
-
-
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 def size_name(size_bytes):

@@ -4,8 +4,8 @@ The curve of file against block: what one small change costs, by the size of the
 import mmap
 import os
 
-from ground import Image, Measure, expect, file_hash, make_file
-from workload import GIB, MIB, Case, Workload, size_name
+from ground import GIB, MIB, Image, Measure, expect, file_hash, make_file
+from workload import Case, Workload, size_name
 
 SIZES = (MIB, 10 * MIB, 100 * MIB, GIB, 4 * GIB)
 LINE = b"2026-01-01T00:00:00Z one more line\n"

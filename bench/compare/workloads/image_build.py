@@ -12,8 +12,8 @@ import re
 import shutil
 import time
 
-from ground import Failed, Image, call, make_file, unmount
-from workload import GIB, MIB, Case, Workload
+from ground import GIB, MIB, Failed, Image, call, make_file, unmount
+from workload import Case, Workload
 
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -o APT::Sandbox::User=root -o Acquire::Languages=none"
 UPDATE = f"{APT} update"

@@ -3,8 +3,8 @@
 import hashlib
 import os
 
-from ground import Image, Measure, expect, make_file
-from workload import MIB, Case, Workload
+from ground import MIB, Image, Measure, expect, make_file
+from workload import Case, Workload
 
 LOG_BYTES = 10 * MIB
 LINE = b"2026-01-01T00:00:00Z GET /index.html 200 1234 - - - - - - - - - - - - - - - - - - - - - -\n"

@@ -2,8 +2,8 @@
 
 import os
 
-from ground import Failed, Image, Measure, call, file_hash, make_file
-from workload import MIB, Case, Workload
+from ground import MIB, Failed, Image, Measure, call, file_hash, make_file
+from workload import Case, Workload
 
 FILES, FILE_BYTES = 400, 64 << 10
 

@@ -3,8 +3,8 @@
 import contextlib
 import hashlib
 
-from ground import Failed, Image, Measure, drop_caches, make_file
-from workload import MIB, Case, Workload
+from ground import MIB, Failed, Image, Measure, drop_caches, make_file
+from workload import Case, Workload
 
 READ_BYTES = 200 * MIB
 

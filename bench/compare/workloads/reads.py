@@ -3,8 +3,8 @@
 import os
 import random
 
-from ground import Failed, Image, Measure, drop_caches, expect, file_hash, make_file
-from workload import GIB, MIB, Case, Workload
+from ground import GIB, MIB, Failed, Image, Measure, drop_caches, expect, file_hash, make_file
+from workload import Case, Workload
 
 FILES = 5000
 RANDOM_READS = 2000

@@ -2,8 +2,8 @@
 
 import os
 
-from ground import Failed, Image, Measure, call, make_file
-from workload import GIB, MIB, Case, Workload, size_name
+from ground import GIB, MIB, Failed, Image, Measure, call, make_file
+from workload import Case, Workload, size_name
 
 ROUNDS = 10
 PIECE = 1 << 20
