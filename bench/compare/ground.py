@@ -30,7 +30,7 @@ def call(*command, check=True, **options):
     done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", **options)
     if check and done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise Failed(f"{' '.join(str(word) for word in command[:3])}: {lines[-1] if lines else f'status {done.returncode}'}")
+        raise Failed(f"{' '.join(str(word) for word in command[:3])}: {'; '.join(lines[-2:]) if lines else f'status {done.returncode}'}")
     return done.stdout
 
 

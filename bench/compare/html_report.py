@@ -17,6 +17,7 @@ h1 { font-size: 1.7rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-to
 table { border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); } .left { text-align: left; }
 td.how { white-space: normal; }
+td.ahead { color: var(--cowl); font-weight: 600; } td.behind { color: var(--file); font-weight: 600; } td.even { color: var(--quiet); }
 svg { max-width: 46rem; width: 100%; font-size: 12px; fill: var(--ink); }
 rect.cowl, circle.cowl { fill: var(--cowl); } rect.file, circle.file { fill: var(--file); } rect.block, circle.block { fill: var(--block); }
 rect.floor, circle.floor { fill: var(--floor); }
@@ -35,6 +36,23 @@ def table(header, rows, classes=()):
         return "".join(f'<{tag}{" class=left" if side == "<" else ""}>{html.escape(cell)}</{tag}>' for cell, (_, side) in zip(row, header))
     return ("<table><thead><tr>" + cells("th", [title for title, _ in header]) + "</tr></thead><tbody>" +
             "".join(f"<tr>{cells('td', row)}</tr>" for row in rows) + "</tbody></table>")
+
+
+def summary_table(outcome):
+    """Who wins each case, by what, and how cowl with ext4 stands to overlay2; why is told with each case below."""
+    rows, last = [], None
+    for entry in report.verdicts(outcome):
+        cowl = entry["overlay2_to_cowl"]
+        standing = ("", "-") if not cowl else ("ahead", f"{report.factor(cowl)} ahead") if cowl >= 1 else ("behind", f"{report.factor(1 / cowl)} behind")
+        if cowl and 1 / 1.5 < cowl < 1.5:
+            standing = ("even", f"even ({cowl:.2f}x)")
+        best = f"{entry['winner']}, {report.factor(entry['factor'])} over {entry['over']}" if entry["factor"] >= 1.5 else f"close ({entry['winner']})"
+        name = entry["workload"] if entry["workload"] != last else ""
+        last = entry["workload"]
+        rows.append(f"<tr><td class=left>{html.escape(name)}</td><td class=left>{html.escape(entry['case'])}</td>"
+                    f"<td class=left>{html.escape(best)}</td><td class='left {standing[0]}'>{standing[1]}</td></tr>")
+    return ("<table><thead><tr><th class=left>workload</th><th class=left>case</th><th class=left>the best</th>"
+            "<th class=left>cowl-ext4 to overlay2</th></tr></thead><tbody>" + "".join(rows) + "</tbody></table>")
 
 
 def drivers_table(outcome):
@@ -76,8 +94,7 @@ def curves(outcome, workload):
 def page(outcome):
     lines = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
              "<title>File against block</title>", f"<style>{STYLE}</style>", "<h1>File against block</h1>", "<p class=facts>",
-             "<br>".join(map(html.escape, report.fact_lines(outcome))), "</p>", "<h2>In short</h2><ul>",
-             *(f"<li>{html.escape(report.verdict_line(entry))}</li>" for entry in report.verdicts(outcome)), "</ul>",
+             "<br>".join(map(html.escape, report.fact_lines(outcome))), "</p>", "<h2>In short</h2>", summary_table(outcome),
              "<p class=key>", *(f"<span style='background: var(--{name})'></span>{text}" for name, text in KEY), "</p>",
              "<h2>Drivers</h2>", drivers_table(outcome)]
     seen = None

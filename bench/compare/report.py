@@ -90,6 +90,10 @@ def show(name, value):
     return size(value) if name.endswith("_bytes") else f"{value:.3g}"
 
 
+def factor(value):
+    return f"{value:,.0f}x" if value >= 100 else f"{value:.3g}x"
+
+
 def title_of(name):
     return FIGURES.get(name, name.removesuffix("_s").removesuffix("_bytes").replace("_", " "))
 
@@ -108,7 +112,7 @@ def case_table(outcome, workload, case):
             continue
         others = [outcome.figure(workload, case, driver, name) for name in names[1:]]
         rows.append([driver, show(main, figure["median"]), f"{show(main, figure['min'])}-{show(main, figure['max'])}",
-                     f"{figure['median'] / best:.3g}x" if best else "-",
+                     factor(figure["median"] / best) if best else "-",
                      *(show(name, entry and entry["median"]) for name, entry in zip(names[1:], others))])
     return header, rows
 
@@ -142,10 +146,10 @@ def verdict(outcome, workload, case):
     loser = "overlay2" if "overlay2" in values and winner != "overlay2" else ranking[1][0]
     if winner == "overlay2":
         loser = next((driver for driver, _ in ranking if driver == "cowl-ext4"), loser)
-    factor = values[loser] / best if best else float("inf")
+    times = values[loser] / best if best else float("inf")
     job, variant = outcome.objects[workload, case]
     reason = job.why(variant, outcome.objects[winner], outcome.objects[loser])
-    return {"workload": workload, "case": case, "winner": winner, "over": loser, "factor": factor, "why": reason,
+    return {"workload": workload, "case": case, "winner": winner, "over": loser, "factor": times, "why": reason,
             "overlay2_to_cowl": cowl}
 
 
@@ -154,10 +158,10 @@ def verdict_line(entry):
     if entry["factor"] < 1.5:
         text = f"{what}: {entry['winner']} and {entry['over']} are close ({entry['factor']:.2f}x)"
     else:
-        text = f"{what}: {entry['winner']} is {entry['factor']:.3g}x ahead of {entry['over']}" + (f": {entry['why']}" if entry["why"] else "")
+        text = f"{what}: {entry['winner']} is {factor(entry['factor'])} ahead of {entry['over']}" + (f": {entry['why']}" if entry["why"] else "")
     cowl = entry["overlay2_to_cowl"]
     if cowl and {entry["winner"], entry["over"]} != {"cowl-ext4", "overlay2"}:
-        text += f". cowl-ext4 to overlay2: {f'{cowl:.3g}x ahead' if cowl >= 1 else f'{1 / cowl:.3g}x behind'}"
+        text += f". cowl-ext4 to overlay2: {f'{factor(cowl)} ahead' if cowl >= 1 else f'{factor(1 / cowl)} behind'}"
     return text
 
 

@@ -1,12 +1,13 @@
 """One line that is written over on a terminal; plain lines elsewhere."""
 
+import os
 import shutil
 import sys
 
 
 class Screen:
     def __init__(self):
-        self.live = sys.stdout.isatty()
+        self.live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self.shown = False
 
     def progress(self, text):

@@ -6,7 +6,7 @@ import math
 from report import show
 
 ROW, LEFT, WIDTH, RIGHT = 24, 150, 430, 150  # pixels
-CURVE_WIDTH, CURVE_HEIGHT, MARGIN = 620, 360, 60
+CURVE_WIDTH, CURVE_HEIGHT, MARGIN, LABEL = 620, 360, 60, 13
 
 
 def family(driver):
@@ -41,6 +41,25 @@ def bars(figure, rows):
     return "".join([*parts, "</svg>"])
 
 
+def apart(heights, most):
+    """HEIGHTS, rising, moved so that labels there do not lie on each other and none is below MOST."""
+    placed = []
+    for y in heights:
+        placed.append(max(y, placed[-1] + LABEL) if placed else y)
+    for index in reversed(range(len(placed))):
+        placed[index] = min(placed[index], placed[index + 1] - LABEL if index + 1 < len(placed) else most)
+    return placed
+
+
+def ticks(figure, low, high):
+    """Round values between 10**LOW and 10**HIGH: powers of ten, of bytes powers of 16."""
+    step = 16 if figure.endswith("_bytes") else 10
+    value = step ** math.ceil(low * math.log(10) / math.log(step) - 1e-9)
+    while value <= 10 ** high:
+        yield value
+        value *= step
+
+
 def curve(figure, x_name, series, models):
     """Both axes logarithmic. SERIES: {driver: [(x, y)]}; MODELS: {name: [(x, y)]}, drawn as dashed lines under the points."""
     points = [point for line in (*series.values(), *models.values()) for point in line if point[0] > 0 and point[1] > 0]
@@ -57,27 +76,21 @@ def curve(figure, x_name, series, models):
              f'<path class="axis" d="M{MARGIN} {MARGIN / 2} V{CURVE_HEIGHT - MARGIN} H{CURVE_WIDTH - MARGIN / 2}"/>']
     for value in sorted({point[0] for point in points}):
         parts.append(f'<text x="{at(0, value):.1f}" y="{CURVE_HEIGHT - MARGIN + 18}" text-anchor="middle">{show("x_bytes", value)}</text>')
-    low, high = spans[1]
-    for exponent in range(math.floor(low), math.ceil(high) + 1):
-        if low <= exponent <= high:
-            y = at(1, 10 ** exponent)
-            parts += [f'<line class="grid" x1="{MARGIN}" x2="{CURVE_WIDTH - MARGIN / 2}" y1="{y:.1f}" y2="{y:.1f}"/>',
-                      f'<text x="{MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">{show(figure, 10 ** exponent)}</text>']
+    for value in ticks(figure, *spans[1]):
+        y = at(1, value)
+        parts += [f'<line class="grid" x1="{MARGIN}" x2="{CURVE_WIDTH - MARGIN / 2}" y1="{y:.1f}" y2="{y:.1f}"/>',
+                  f'<text x="{MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">{show(figure, value)}</text>']
     parts.append(f'<text x="{CURVE_WIDTH / 2}" y="{CURVE_HEIGHT - 12}" text-anchor="middle">{html.escape(x_name)}</text>')
-    for name, line in models.items():
-        path = " ".join(f"{'M' if index == 0 else 'L'}{at(0, x):.1f} {at(1, y):.1f}" for index, (x, y) in enumerate(line))
-        x, y = line[-1]
-        parts += [f'<path class="model" d="{path}"/>', f'<text class="note" x="{at(0, x) + 10:.1f}" y="{at(1, y) - 8:.1f}">{html.escape(name)}</text>']
-    ends = []
-    for driver, line in series.items():
-        path = " ".join(f"{'M' if index == 0 else 'L'}{at(0, x):.1f} {at(1, y):.1f}" for index, (x, y) in enumerate(line))
-        parts.append(f'<path class="line {family(driver)}" d="{path}"/>')
-        parts += [f'<circle class="{family(driver)}" cx="{at(0, x):.1f}" cy="{at(1, y):.1f}" r="3.5"><title>{html.escape(driver)}: '
-                  f'{show(figure, y)}</title></circle>' for x, y in line]
-        ends.append([at(1, line[-1][1]), at(0, line[-1][0]), driver])
-    for index, end in enumerate(sorted(ends)):  # labels that would lie on each other are moved down
-        previous = sorted(ends)[index - 1] if index else None
-        if previous and end[0] < previous[0] + 13:
-            end[0] = previous[0] + 13
-        parts.append(f'<text x="{end[1] + 10:.1f}" y="{end[0] + 4:.1f}">{html.escape(end[2])}</text>')
+    labels = []
+    for name, line, kind in [*((name, line, "model") for name, line in models.items()),
+                             *((name, line, f"line {family(name)}") for name, line in series.items())]:
+        path = " ".join(f"{'L' if index else 'M'}{at(0, x):.1f} {at(1, y):.1f}" for index, (x, y) in enumerate(line))
+        parts.append(f'<path class="{kind}" d="{path}"/>')
+        labels.append((at(1, line[-1][1]), at(0, line[-1][0]), name, "note" if kind == "model" else ""))
+        if kind != "model":
+            parts += [f'<circle class="{family(name)}" cx="{at(0, x):.1f}" cy="{at(1, y):.1f}" r="3.5"><title>{html.escape(name)}: '
+                      f'{show(figure, y)}</title></circle>' for x, y in line]
+    labels.sort()
+    for (_, x, name, kind), y in zip(labels, apart([label[0] for label in labels], CURVE_HEIGHT - MARGIN)):
+        parts.append(f'<text class="{kind}" x="{x + 10:.1f}" y="{y + 4:.1f}">{html.escape(name)}</text>')
     return "".join([*parts, "</svg>"])

@@ -64,6 +64,7 @@ def make_ground():
     """In the machine: a file system on its empty disk, and the folder where it is mounted."""
     call("mkfs.ext4", "-q", "/dev/vda")
     os.makedirs("/mnt/compare", exist_ok=True)
+    os.makedirs("/run/lock", exist_ok=True)  # where qemu-nbd -c keeps its socket
     call("mount", "/dev/vda", "/mnt/compare")
     return "/mnt/compare"
 

@@ -118,10 +118,25 @@ absl::Status Ext4Volume::MakeReservedInodes(const Ext4Layout& layout) {
   if (ext2fs_has_feature_resize_inode(fs_->super)) {
     COWL_RETURN_IF_ERROR(Check(ext2fs_create_resize_inode(fs_), "make the inode for growing"));
   }
+  SetOverhead(layout);
   if (layout.journal_blocks == 0) return absl::OkStatus();
   return Check(ext2fs_add_journal_inode2(fs_, layout.journal_blocks, 0,
                                          EXT2_MKJOURNAL_LAZYINIT | EXT2_MKJOURNAL_NO_MNT_CHECK),
                "make the journal");
+}
+
+// What statfs takes off the size, as the kernel counts it: superblocks, descriptors and
+// their room to grow, bitmaps, inode tables, the journal. Where it is absent or wrong, the first
+// mount counts and writes it into every copy of the superblock: a block each, in the overlay of
+// each container.
+void Ext4Volume::SetOverhead(const Ext4Layout& layout) {
+  uint64_t blocks = layout.journal_blocks;
+  for (dgrp_t group = 0; group < fs_->group_desc_count; ++group) {
+    blocks += 2 + fs_->inode_blocks_per_group;
+    if (ext2fs_bg_has_super(fs_, group) != 0)
+      blocks += 1 + fs_->desc_blocks + fs_->super->s_reserved_gdt_blocks;
+  }
+  fs_->super->s_overhead_clusters = static_cast<uint32_t>(blocks);
 }
 
 uint64_t Ext4Volume::free_blocks() const { return ext2fs_free_blocks_count(fs_->super); }

@@ -81,6 +81,7 @@ class Ext4Volume {
  private:
   explicit Ext4Volume(BlockSink& sink) : sink_(sink), channel_(sink) {}
   absl::Status Format(const Ext4Layout& layout);
+  void SetOverhead(const Ext4Layout& layout);
   absl::Status MakeReservedInodes(const Ext4Layout& layout);
   void SetFixedFields();
 

@@ -54,6 +54,19 @@ kill_server() {
   cowl detach web
 }
 
+@test "the first mount of an imported tree writes its superblock and no copy of it" {
+  mkdir tree
+  echo hello > tree/file
+  cowl import tree tree --size 4G >/dev/null
+  cowl create tree first >/dev/null
+  cowl attach first --mount mnt >/dev/null
+  sync -f mnt
+  stored=$(cowl ls --json | jq '.devices[] | select(.name == "first").stored_bytes')
+  cowl detach first
+  echo "stored: $stored"
+  [ "$stored" -le 8192 ]
+}
+
 @test "attached already: refused, naming the path" {
   device=$(cowl attach web)
   fails 1 "^cowl: attach: .*$device" cowl attach web

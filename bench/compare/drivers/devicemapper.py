@@ -12,6 +12,16 @@ CHUNK_SECTORS = 128  # 64 KiB: Docker's
 SECTOR = 512
 
 
+def dmsetup(verb, *arguments):
+    """Nobody waits for udev: entries of /dev/mapper are not used."""
+    return call("dmsetup", verb, "--noudevsync", *arguments)
+
+
+def node(name):
+    """The kernel's own name of a device."""
+    return "/dev/dm-" + call("dmsetup", "info", "-c", "--noheadings", "-o", "minor", name).strip()
+
+
 class DeviceMapper(Driver):
     name = "devicemapper"
     title = "Docker's devicemapper"
@@ -34,7 +44,7 @@ class DeviceMapper(Driver):
                 disk.truncate(size)
             self.loops.append(attach(file))
         self.pool = f"cowl-compare-{os.getpid()}"
-        call("dmsetup", "create", self.pool, "--table",
+        dmsetup("create", self.pool, "--table",
              f"0 {POOL_BYTES // SECTOR} thin-pool {self.loops[0]} {self.loops[1]} {CHUNK_SECTORS} 0 1 skip_block_zeroing")
 
     def message(self, text):
@@ -42,7 +52,7 @@ class DeviceMapper(Driver):
 
     def activate(self, identity, size):
         name = f"{self.pool}-{identity}"
-        call("dmsetup", "create", name, "--table", f"0 {size // SECTOR} thin /dev/mapper/{self.pool} {identity}")
+        dmsetup("create", name, "--table", f"0 {size // SECTOR} thin {node(self.pool)} {identity}")
         return name
 
     def import_image(self, image, folders):
@@ -54,13 +64,13 @@ class DeviceMapper(Driver):
             self.message(f"create_thin {identity}" if below is None else f"create_snap {identity} {below}")
             name = self.activate(identity, size)
             if below is None:
-                call(*OPTIONS["ext4"][0], f"/dev/mapper/{name}")
+                call(*OPTIONS["ext4"][0], node(name))
             path = self.home / "fill"
             path.mkdir(exist_ok=True)
-            call("mount", f"/dev/mapper/{name}", path)
+            call("mount", node(name), path)
             copy_layers([folder], path)
             unmount(path)
-            call("dmsetup", "remove", "--retry", name)
+            dmsetup("remove", "--retry", name)
             below = identity
         self.sizes[below] = size
         return below
@@ -73,11 +83,11 @@ class DeviceMapper(Driver):
 
     def start(self, container):
         container.device = self.activate(container.identity, container.size)
-        call("mount", "-o", "discard", f"/dev/mapper/{container.device}", container.path)
+        call("mount", "-o", "discard", node(container.device), container.path)
 
     def stop(self, container):
         unmount(container.path)
-        call("dmsetup", "remove", "--retry", container.device)
+        dmsetup("remove", "--retry", container.device)
 
     def delete(self, container):
         self.message(f"delete {container.identity}")
@@ -102,7 +112,7 @@ class DeviceMapper(Driver):
         return self.used_bytes()
 
     def close(self):
-        call("dmsetup", "remove", "--retry", self.pool)
+        dmsetup("remove", "--retry", self.pool)
         for loop in self.loops:
             detach(loop)
 
