@@ -6,7 +6,7 @@ setup() {
   setup_store
   cowl doctor --json | jq -e '.checks[] | select(.name == "attach") | .ok' >/dev/null || skip "this host cannot attach"
   mkdir tree mnt
-  echo hello > large/file
+  echo hello > tree/file
   cowl import tree base >/dev/null
   cowl create base web >/dev/null
 }
@@ -55,9 +55,7 @@ kill_server() {
 }
 
 @test "the first mount of an imported tree writes its superblock and no copy of it" {
-  mkdir large
-  echo hello > large/file
-  cowl import large large --size 4G >/dev/null
+  cowl import tree large --size 4G >/dev/null
   cowl create large first >/dev/null
   cowl attach first --mount mnt >/dev/null
   sync -f mnt
