@@ -214,6 +214,7 @@ Json DescribeFrozen(const FrozenView& view) {
   for (const LayerInfo& layer : view.layers) layers.push_back(DescribeLayer(layer));
   json["layers"] = std::move(layers);
   json["volume_path"] = view.volume_path;
+  json["origin_layer"] = view.origin_layer;
   return json;
 }
 
@@ -222,6 +223,7 @@ FrozenView FrozenFromJson(const Json& json) {
   view.token = TextOr(json, "token", "");
   view.size_bytes = NumberOr(json, "size_bytes", 0);
   view.volume_path = TextOr(json, "volume_path", "");
+  view.origin_layer = TextOr(json, "origin_layer", "");
   const auto layers = json.find("layers");
   if (layers == json.end() || !layers->is_array()) return view;
   for (const Json& layer : *layers) {

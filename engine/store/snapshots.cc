@@ -89,6 +89,15 @@ absl::StatusOr<DeviceInfo> StoreImpl::Clone(const std::string& source, const std
 
 absl::StatusOr<FrozenView> StoreImpl::Freeze(const std::string& name, int reader_pid) {
   COWL_ASSIGN_OR_RETURN(const Named named, Resolve(name));
+  COWL_ASSIGN_OR_RETURN(FrozenView view, FreezeNamed(name, named, reader_pid));
+  if (named.image && view.layers.size() > 1) view.origin_layer = view.layers[1].id;
+  if (named.device && !named.device->image_layer.IsNil())
+    view.origin_layer = named.device->image_layer.ToString();
+  return view;
+}
+
+absl::StatusOr<FrozenView> StoreImpl::FreezeNamed(const std::string& name, const Named& named,
+                                                  int reader_pid) {
   const std::string token = Uuid::Random().ToString();
   const auto pin = [&](CatalogEdits& edits, const Uuid& layer) {
     return edits.AddPin({token, layer, OwnerOf(reader_pid), NowNs()});

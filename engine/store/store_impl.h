@@ -159,6 +159,8 @@ class StoreImpl : public Store {
 
   // snapshots.cc
   absl::StatusOr<FrozenView> ViewOf(const Uuid& top, uint64_t size_bytes, const std::string& token);
+  absl::StatusOr<FrozenView> FreezeNamed(const std::string& name, const Named& named,
+                                         int reader_pid);
   absl::StatusOr<FrozenView> ViewOfUnwritten(const DeviceRow& row);
   FrozenView ViewOfVolume(const DeviceRow& row) const;
 

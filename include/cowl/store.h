@@ -159,6 +159,9 @@ struct FrozenView {
   uint64_t size_bytes = 0;
   std::vector<LayerInfo> layers;
   std::string volume_path;  // absolute; empty: not a volume
+  // The layer of `layers` where what Diff compares with by default begins: a device's image, an
+  // image without its top layer. Empty: that is nothing.
+  std::string origin_layer;
 };
 
 // Reports done and total (0: not known), in bytes; may be called from any thread; false asks the

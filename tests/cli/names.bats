@@ -148,7 +148,7 @@ bad_sizes=("" 0 -1 1.5G 1KB 1kb 1B 1KiB "1 G" " 1M" 0x200 1e6 abc K G 511 513 10
 }
 
 @test "what this version does not have is refused as such" {
-  for verb in stats top "serve --tls d" "diff web --files" "import a b --format oci" "export web o --format oci"; do
+  for verb in stats top "serve --tls d" "import a b --format oci" "export web o --format oci"; do
     # shellcheck disable=SC2086
     fails 2 'not supported by this version' cowl $verb
   done

@@ -40,6 +40,7 @@ absl::StatusOr<Json> DamagedCatalog(const Invocation& invocation, const absl::St
 
 absl::Status RunDiff(const Invocation& invocation, Output& output) {
   const Json args = {{"a", invocation.Text("A")}, {"b", invocation.Text("B")}};
+  if (invocation.Has("--files")) return RunDiffFiles(invocation, output);
   COWL_ASSIGN_OR_RETURN(const Json document, Call(invocation, "diff", args));
   Table table({{"OFFSET", kRight}, {"LENGTH", kRight}, {"TYPE"}});
   uint64_t total_bytes = 0;

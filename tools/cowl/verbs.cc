@@ -222,14 +222,22 @@ std::vector<Verb> BlockVerbs() {
       {"diff",
        "list where two disks may differ",
        {Required("A", ValueKind::kName), Optional("B", ValueKind::kName)},
-       {{"--files", kNoValue, "which files those blocks belong to", false, false, true}},
+       {{"--files", kNoValue,
+         "which files those blocks belong to, and what overlay2 would have copied up"}},
        nullptr,
        "The ranges in which A may read differently from B, by their maps: a rewrite with equal "
        "bytes may show, a real change never "
        "misses. B is by default a device's image, and for an image its chain without the top "
-       "layer.",
+       "layer.\n\n"
+       "With --files both are read as ext4, not mounted; a journal that was not emptied is taken "
+       "into account. Of a device in use it shows what has reached the device: sync first. A path "
+       "is added, modified (its content, owner, mode, time or attributes; also where its blocks "
+       "were just rewritten) or deleted. OVERLAY2 is what overlayfs would have copied up: a "
+       "changed, renamed or linked file's former size. Bytes of names that are not printable "
+       "UTF-8 show as \\xNN.",
        {{"cowl diff web", "what web changed"},
-        {"cowl diff web:v2 web:v1 --json", "between two images"}},
+        {"cowl diff web:v2 web:v1 --json", "between two images"},
+        {"cowl diff web --files", "the files that web changed"}},
        RunDiff},
       {"map",
        "show where every extent of a disk comes from",

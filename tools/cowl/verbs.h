@@ -38,6 +38,7 @@ absl::Status RunRename(const Invocation& invocation, Output& output);
 absl::Status RunTag(const Invocation& invocation, Output& output);
 absl::Status RunRmi(const Invocation& invocation, Output& output);
 absl::Status RunDiff(const Invocation& invocation, Output& output);
+absl::Status RunDiffFiles(const Invocation& invocation, Output& output);
 absl::Status RunMap(const Invocation& invocation, Output& output);
 absl::Status RunCheck(const Invocation& invocation, Output& output);
 absl::Status RunGc(const Invocation& invocation, Output& output);
