@@ -18,6 +18,7 @@ setup() {
 teardown() {
   cowl detach dev >/dev/null 2>&1 || true
   cowl detach base >/dev/null 2>&1 || true
+  if mountpoint -q mnt; then umount mnt; fi
   drop_store
 }
 
@@ -71,5 +72,51 @@ teardown() {
   names=$(jq -r '.files[].path' <<<"$output")
   for name in '/bell\x07' '/latin\xe9' '/back\x5cslash' /grün; do
     grep -qxF -- "$name" <<<"$names"
+  done
+}
+
+# A disk as a crash leaves it: its latest changes are in its journal only.
+dirty_disk() {  # FILE BLOCK_BYTES
+  truncate -s 64M disk
+  mkfs.ext4 -q -b "$2" -d tree disk
+  mkdir -p mnt
+  mount -o loop,commit=300 disk mnt
+  for i in 1 2 3; do
+    "$BATS_TEST_DIRNAME/trees" change mnt "$COWL_SEED-$i" >/dev/null
+    sync -f mnt
+  done
+  cp disk "$1"
+  umount mnt
+}
+
+@test "what the journal holds is what e2fsck makes of it" {
+  for block_bytes in 1024 4096; do
+    dirty_disk dirty $block_bytes
+    dumpe2fs -h dirty 2>/dev/null | grep -q needs_recovery
+    cp dirty clean
+    e2fsck -fy clean >/dev/null || (($? == 1))
+    cowl import dirty dirty:$block_bytes --format raw >/dev/null
+    cowl import clean clean:$block_bytes --format raw --parent dirty:$block_bytes >/dev/null
+    cowl diff clean:$block_bytes dirty:$block_bytes --files --json > diff.json
+    jq -e '.extents != [] and all(.files[]; .change == "modified")' diff.json
+    mount -o loop,ro clean mnt
+    (cd mnt && find . -mindepth 1 -printf '/%P\n' | sort) > wanted
+    umount mnt
+    cowl create --empty 64M nothing$block_bytes >/dev/null
+    cowl diff dirty:$block_bytes nothing$block_bytes --files --json | jq -r '.files[].path' | grep -vx / | sort > found
+    diff wanted found
+  done
+}
+
+@test "damage anywhere is an error or goes unseen, and never a crash or an endless loop" {
+  dirty_disk dirty 1024
+  cowl create --empty 64M nothing >/dev/null
+  for round in $(seq 40); do
+    "$BATS_TEST_DIRNAME/trees" damage dirty damaged "$COWL_SEED-$round"
+    cowl import damaged damaged --format raw --force >/dev/null
+    run timeout 20 "$COWL" diff damaged nothing --files
+    echo "seed $COWL_SEED-$round: $status: $output" | tail -c 300
+    ((status <= 1))
+    if ((status == 1)); then ((${#lines[@]} == 1)) && [[ $output == "cowl: diff: damaged"* ]]; fi
   done
 }
