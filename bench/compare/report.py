@@ -184,7 +184,7 @@ def fact_lines(outcome):
     return [*(emulated if facts.get("emulated") else []),
             f"{facts['cpu']}, {facts['cpus']} CPUs, {facts['memory_mib']} MiB, Linux {facts['kernel']}",
             f"{facts['file_system']} on {facts['disk']}; {facts['cowl']}; " + "; ".join(facts["tools"].values()),
-            f"{outcome.repeats} repeats, seed {outcome.seed}, {facts['time']}", f"command: {facts['command']}"]
+            f"{outcome.repeats} {'repeat' if outcome.repeats == 1 else 'repeats'}, seed {outcome.seed}, {facts['time']}", f"command: {facts['command']}"]
 
 
 def as_json(outcome):
