@@ -44,14 +44,15 @@ def summary_table(outcome):
     for entry in report.verdicts(outcome):
         cowl = entry["overlay2_to_cowl"]
         standing = ("", "-") if not cowl else ("ahead", f"{report.factor(cowl)} ahead") if cowl >= 1 else ("behind", f"{report.factor(1 / cowl)} behind")
-        if cowl and 1 / 1.5 < cowl < 1.5:
+        if cowl and 1 / report.CLOSE < cowl < report.CLOSE:
             standing = ("even", f"even ({cowl:.2f}x)")
-        best = f"{entry['winner']}, {report.factor(entry['factor'])} over {entry['over']}" if entry["factor"] >= 1.5 else f"close ({entry['winner']})"
+        best = ", ".join([entry["winner"], *entry["close"]][:3]) + (", ..." if len(entry["close"]) > 2 else "")
+        best += f": {report.factor(entry['factor'])} over {entry['over']}" if entry["factor"] >= report.CLOSE else ""
         name = entry["workload"] if entry["workload"] != last else ""
         last = entry["workload"]
         rows.append(f"<tr><td class=left>{html.escape(name)}</td><td class=left>{html.escape(entry['case'])}</td>"
                     f"<td class=left>{html.escape(best)}</td><td class='left {standing[0]}'>{standing[1]}</td></tr>")
-    return ("<table><thead><tr><th class=left>workload</th><th class=left>case</th><th class=left>the best</th>"
+    return ("<table><thead><tr><th class=left>workload</th><th class=left>case</th><th class=left>the best, and what is within 1.5x of it</th>"
             "<th class=left>cowl-ext4 to overlay2</th></tr></thead><tbody>" + "".join(rows) + "</tbody></table>")
 
 

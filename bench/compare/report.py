@@ -5,6 +5,7 @@ import statistics
 
 from workload import Case
 
+CLOSE = 1.5  # a smaller factor is no difference: two runs need not agree on it
 FIGURES = {"time_s": "time", "stored_bytes": "stored", "written_bytes": "written", "server_bytes": "server memory", "cache_bytes": "page cache"}
 
 
@@ -147,18 +148,20 @@ def verdict(outcome, workload, case):
     if winner == "overlay2":
         loser = next((driver for driver, _ in ranking if driver == "cowl-ext4"), loser)
     times = values[loser] / best if best else float("inf")
+    group = [driver for driver, value in ranking if value <= CLOSE * best]
     job, variant = outcome.objects[workload, case]
     reason = job.why(variant, outcome.objects[winner], outcome.objects[loser])
-    return {"workload": workload, "case": case, "winner": winner, "over": loser, "factor": times, "why": reason,
+    return {"workload": workload, "case": case, "winner": winner, "over": loser, "close": group[1:], "factor": times, "why": reason,
             "overlay2_to_cowl": cowl}
 
 
 def verdict_line(entry):
     what = f"{entry['workload']}, {entry['case']}"
-    if entry["factor"] < 1.5:
+    if entry["factor"] < CLOSE:
         text = f"{what}: {entry['winner']} and {entry['over']} are close ({entry['factor']:.2f}x)"
     else:
         text = f"{what}: {entry['winner']} is {factor(entry['factor'])} ahead of {entry['over']}" + (f": {entry['why']}" if entry["why"] else "")
+        text += f". Close to {entry['winner']}: {', '.join(entry['close'])}" if entry["close"] else ""
     cowl = entry["overlay2_to_cowl"]
     if cowl and {entry["winner"], entry["over"]} != {"cowl-ext4", "overlay2"}:
         text += f". cowl-ext4 to overlay2: {f'{factor(cowl)} ahead' if cowl >= 1 else f'{factor(1 / cowl)} behind'}"
