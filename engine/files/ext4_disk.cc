@@ -79,6 +79,10 @@ struct_io_manager MakeManager() {
   return manager;
 }
 
+absl::Status NoFileSystem() {
+  return FailedPrecondition("there is no ext4 file system on it (no superblock at byte 1024)");
+}
+
 io_manager Manager() {
   static struct_io_manager manager = MakeManager();
   return &manager;
@@ -88,6 +92,7 @@ io_manager Manager() {
 
 absl::StatusOr<std::unique_ptr<Ext4Disk>> Ext4Disk::Open(BlockSource& source) {
   std::unique_ptr<Ext4Disk> disk(new Ext4Disk(source));
+  COWL_RETURN_IF_ERROR(disk->CheckSize());
   COWL_RETURN_IF_ERROR(disk->OpenFileSystem());
   if (ext2fs_has_feature_journal_needs_recovery(disk->fs_->super)) {
     COWL_RETURN_IF_ERROR(disk->LayJournalOver());
@@ -107,6 +112,19 @@ void Ext4Disk::CloseFileSystem() {
 
 uint64_t Ext4Disk::block_count() const { return ext2fs_blocks_count(fs_->super); }
 
+absl::Status Ext4Disk::CheckSize() {
+  ext2_super_block super{};
+  if (source_.size_bytes() < SUPERBLOCK_OFFSET + sizeof(super)) return NoFileSystem();
+  COWL_RETURN_IF_ERROR(
+      source_.Read(SUPERBLOCK_OFFSET, std::as_writable_bytes(std::span(&super, 1))));
+  if (super.s_magic != EXT2_SUPER_MAGIC) return NoFileSystem();
+  const bool is_too_large = super.s_log_block_size > 6 || ext2fs_blocks_count(&super) >
+                                                              source_.size_bytes() >>
+                                                              (10 + super.s_log_block_size);
+  if (!is_too_large) return absl::OkStatus();
+  return DataLoss("its ext4 is larger than the disk: it was cut off, or its superblock is damaged");
+}
+
 absl::Status Ext4Disk::OpenFileSystem() {
   char name[32];
   std::snprintf(name, sizeof(name), "cowl-%p", static_cast<const void*>(this));
@@ -118,7 +136,7 @@ absl::Status Ext4Disk::OpenFileSystem() {
       break;
     case EXT2_ET_BAD_MAGIC:
     case EXT2_ET_SHORT_READ:
-      return FailedPrecondition("there is no ext4 file system on it (no superblock at byte 1024)");
+      return NoFileSystem();
     case EXT2_ET_UNSUPP_FEATURE:
     case EXT2_ET_RO_UNSUPP_FEATURE:
       return FailedPrecondition("its ext4 has features that this version cannot read");
@@ -145,17 +163,28 @@ errcode_t Ext4Disk::Read(uint64_t offset_bytes, std::span<std::byte> into) {
     return EXT2_ET_SHORT_READ;
   }
   if (patches_.empty()) return 0;
+  std::vector<std::byte> content(patched_block_bytes_);
   for (uint64_t block = offset_bytes / patched_block_bytes_; block * patched_block_bytes_ < end;
        ++block) {
     const auto patch = patches_.find(block);
     if (patch == patches_.end()) continue;
+    status = ReadPatch(patch->second.at_bytes, patch->second.is_escaped, content);
+    if (!status.ok()) {
+      read_failure_ = std::move(status);
+      return EXT2_ET_SHORT_READ;
+    }
     const uint64_t begin = block * patched_block_bytes_;
     const uint64_t from = std::max(begin, offset_bytes);
     const uint64_t to = std::min(begin + patched_block_bytes_, end);
-    std::memcpy(into.data() + (from - offset_bytes), patch->second.data() + (from - begin),
-                to - from);
+    std::memcpy(into.data() + (from - offset_bytes), content.data() + (from - begin), to - from);
   }
   return 0;
+}
+
+absl::Status Ext4Disk::ReadPatch(uint64_t at_bytes, bool is_escaped, std::span<std::byte> into) {
+  COWL_RETURN_IF_ERROR(source_.Read(at_bytes, into));
+  if (is_escaped) Unescape(into);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<uint64_t>> Ext4Disk::JournalBlocks() {
@@ -189,15 +218,12 @@ absl::Status Ext4Disk::LayJournalOver() {
     return Check(Read(blocks[block] * block_bytes, into), "read its journal");
   };
   COWL_ASSIGN_OR_RETURN(const JournalCopies copies, ReplayJournal(journal));
-  std::unordered_map<uint64_t, std::vector<std::byte>> patches;
   for (const auto& [block, copy] : copies) {
-    std::vector<std::byte> content(block_bytes);
-    COWL_RETURN_IF_ERROR(journal.read(copy.journal_block, content));
-    if (copy.is_escaped) Unescape(content);
-    patches.emplace(block, std::move(content));
+    if (copy.journal_block >= blocks.size())
+      return DataLoss("its journal names a block behind its end");
+    patches_[block] = {blocks[copy.journal_block] * block_bytes, copy.is_escaped};
   }
   patched_block_bytes_ = block_bytes;
-  patches_ = std::move(patches);
   return absl::OkStatus();
 }
 
