@@ -31,7 +31,7 @@ class Outcome:
         jobs = {workload.name: workload for workload in workloads}
         for entry in document["cases"]:
             key = entry["workload"], entry["case"]
-            outcome.cases[key] = {name: entry[name] for name in ("title", "main", "size_bytes", "floor_counts")}
+            outcome.cases[key] = {name: entry[name] for name in ("title", "main", "size_bytes", "floor_counts", "seconds")}
             outcome.objects[key] = jobs[entry["workload"]], Case(entry["case"], entry["size_bytes"])
             for driver, samples in entry["samples"].items():
                 outcome.samples[*key, driver] = samples
