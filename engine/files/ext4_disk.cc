@@ -1,55 +1,26 @@
 #include "files/ext4_disk.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "files/journal_replay.h"
+#include "image/ext2fs_channel.h"
 
 namespace cowl {
 namespace {
 
 io_manager Manager();
 
-Ext4Disk& DiskOf(io_channel channel) { return *static_cast<Ext4Disk*>(channel->private_data); }
-
 errcode_t OpenChannel(const char* name, int, io_channel* result) {
-  // The device's name is where the disk lives in this process: libext2fs offers no other way in.
-  void* disk = nullptr;
-  if (std::sscanf(name, "cowl-%p", &disk) != 1) return EXT2_ET_BAD_DEVICE_NAME;
-  auto* const io = static_cast<io_channel>(std::calloc(1, sizeof(struct_io_channel)));
-  if (io == nullptr) return EXT2_ET_NO_MEMORY;
-  io->magic = EXT2_ET_MAGIC_IO_CHANNEL;
-  io->manager = Manager();
-  io->name = strdup(name);
-  io->block_size = 1024;
-  io->refcount = 1;
-  io->private_data = disk;
-  *result = io;
-  return 0;
+  return OpenExt2fsChannel(name, Manager(), result);
 }
 
-errcode_t CloseChannel(io_channel channel) {
-  if (--channel->refcount > 0) return 0;
-  std::free(channel->name);
-  std::free(channel);
-  return 0;
-}
-
-errcode_t SetBlockSize(io_channel channel, int block_size) {
-  channel->block_size = block_size;
-  return 0;
-}
-
-// libext2fs counts in blocks of the channel's size; a negative count is one of bytes.
 errcode_t ReadBlocks(io_channel channel, unsigned long long block, int count, void* data) {
-  const auto block_bytes = static_cast<uint64_t>(channel->block_size);
-  const uint64_t length_bytes = count < 0 ? static_cast<uint64_t>(-static_cast<int64_t>(count))
-                                          : static_cast<uint64_t>(count) * block_bytes;
-  return DiskOf(channel).Read(block * block_bytes, {static_cast<std::byte*>(data), length_bytes});
+  return static_cast<Ext4Disk*>(channel->private_data)
+      ->Read(Ext2fsOffsetBytes(channel, block),
+             {static_cast<std::byte*>(data), Ext2fsLengthBytes(channel, count)});
 }
 
 errcode_t ReadBlocks32(io_channel channel, unsigned long block, int count, void* data) {
@@ -62,18 +33,11 @@ errcode_t RefuseToWrite64(io_channel, unsigned long long, int, const void*) {
   return EXT2_ET_RO_FILSYS;
 }
 
-errcode_t FlushNothing(io_channel) { return 0; }
-
 struct_io_manager MakeManager() {
-  struct_io_manager manager{};
-  manager.magic = EXT2_ET_MAGIC_IO_MANAGER;
-  manager.name = "cowl read-only";
+  struct_io_manager manager = MakeExt2fsManager("cowl read-only");
   manager.open = OpenChannel;
-  manager.close = CloseChannel;
-  manager.set_blksize = SetBlockSize;
   manager.read_blk = ReadBlocks32;
   manager.write_blk = RefuseToWrite;
-  manager.flush = FlushNothing;
   manager.read_blk64 = ReadBlocks;
   manager.write_blk64 = RefuseToWrite64;
   return manager;
@@ -126,10 +90,9 @@ absl::Status Ext4Disk::CheckSize() {
 }
 
 absl::Status Ext4Disk::OpenFileSystem() {
-  char name[32];
-  std::snprintf(name, sizeof(name), "cowl-%p", static_cast<const void*>(this));
   const errcode_t code =
-      ext2fs_open(name, EXT2_FLAG_64BITS | EXT2_FLAG_JOURNAL_DEV_OK, 0, 0, Manager(), &fs_);
+      ext2fs_open(Ext2fsDeviceName(this).c_str(), EXT2_FLAG_64BITS | EXT2_FLAG_JOURNAL_DEV_OK, 0, 0,
+                  Manager(), &fs_);
   if (!read_failure_.ok()) return read_failure_;
   switch (code) {
     case 0:
@@ -151,7 +114,7 @@ absl::Status Ext4Disk::OpenFileSystem() {
 absl::Status Ext4Disk::Check(errcode_t code, const std::string& doing) const {
   if (!read_failure_.ok()) return read_failure_;
   if (code == 0) return absl::OkStatus();
-  return DataLoss(absl::StrCat("its ext4 is damaged: cannot ", doing, ": ", error_message(code)));
+  return DataLoss(absl::StrCat("its ext4 is damaged: cannot ", doing, ": ", Ext2fsErrorText(code)));
 }
 
 errcode_t Ext4Disk::Read(uint64_t offset_bytes, std::span<std::byte> into) {
@@ -218,11 +181,8 @@ absl::Status Ext4Disk::LayJournalOver() {
     return Check(Read(blocks[block] * block_bytes, into), "read its journal");
   };
   COWL_ASSIGN_OR_RETURN(const JournalCopies copies, ReplayJournal(journal));
-  for (const auto& [block, copy] : copies) {
-    if (copy.journal_block >= blocks.size())
-      return DataLoss("its journal names a block behind its end");
+  for (const auto& [block, copy] : copies)
     patches_[block] = {blocks[copy.journal_block] * block_bytes, copy.is_escaped};
-  }
   patched_block_bytes_ = block_bytes;
   return absl::OkStatus();
 }

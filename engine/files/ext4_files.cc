@@ -35,7 +35,7 @@ class Reader {
   absl::Status Take(const std::string& path, ext2_ino_t inode);
   absl::StatusOr<FileState> StateOf(ext2_ino_t inode);
   absl::Status AddRanges(ext2_ino_t inode, ext2_inode& found, FileState& state);
-  absl::Status AddAttributes(ext2_ino_t inode, std::span<const char> raw, FileState& state);
+  void AddAttributes(const ext2_inode_large& found, std::span<const char> raw, FileState& state);
 
   Ext4Disk& disk_;
   const std::function<bool()>& goes_on_;
@@ -118,24 +118,22 @@ absl::StatusOr<FileState> Reader::StateOf(ext2_ino_t inode) {
       inode_uid(found), " ", inode_gid(found), " ", found.i_mtime, " ", found.i_mtime_extra, " ",
       std::string(reinterpret_cast<const char*>(found.i_block), sizeof(found.i_block)));
   COWL_RETURN_IF_ERROR(AddRanges(inode, reinterpret_cast<ext2_inode&>(found), state));
-  COWL_RETURN_IF_ERROR(AddAttributes(inode, raw, state));
+  AddAttributes(found, raw, state);
   return state;
 }
 
 // Attributes in the inode, behind its fields; those in a block of their own are found by that.
-absl::Status Reader::AddAttributes(ext2_ino_t, std::span<const char> raw, FileState& state) {
-  ext2_inode_large found{};
-  std::memcpy(&found, raw.data(), sizeof(found));
+void Reader::AddAttributes(const ext2_inode_large& found, std::span<const char> raw,
+                           FileState& state) {
   const size_t begin = EXT2_GOOD_OLD_INODE_SIZE + found.i_extra_isize;
   if (EXT2_INODE_SIZE(disk_.fs()->super) > EXT2_GOOD_OLD_INODE_SIZE && begin < raw.size())
     state.facts.append(raw.data() + begin, raw.size() - begin);
   const blk64_t block =
       ext2fs_file_acl_block(disk_.fs(), reinterpret_cast<const ext2_inode*>(&found));
-  if (block == 0 || block >= disk_.block_count()) return absl::OkStatus();
+  if (block == 0 || block >= disk_.block_count()) return;
   const uint64_t at = block * disk_.block_bytes();
   state.ranges.push_back({at, at + disk_.block_bytes()});
   absl::StrAppend(&state.facts, " ", block);
-  return absl::OkStatus();
 }
 
 struct BlockVisit {

@@ -16,7 +16,8 @@
 
 namespace cowl {
 
-// What an inode says but for its times of access and change, and how many names it has.
+// What an inode says but for its times of access and change, its flags and project, and how many
+// names it has. Attributes in a block of their own are told by where that is, not by what it holds.
 struct FileState {
   uint32_t inode = 0;
   uint32_t generation = 0;  // another one: another file that got the number of one that is gone

@@ -3,10 +3,11 @@
 // blocks of the journal. The format is that of the kernel's documentation,
 // Documentation/filesystems/ext4/journal.rst: a circular log of transactions, each of descriptor
 // blocks with the blocks that follow them, of revocations, and of a commit block at its end.
-// Only transactions that were committed count; the log ends at the first that was not.
+// Only transactions that were committed count; the log ends at the first that was not, or at a
+// descriptor, revocation or commit block that fails its checksum: that looks the same.
 // Units: blocks of the journal, of the file system's size. Threads: pure but for `read`.
-// Errors: DataLoss where a block of a committed transaction fails its checksum, or the journal's
-// superblock makes no sense: recovery would refuse such a journal, too. Unimplemented: features
+// Errors: DataLoss where a copy in a committed transaction fails its checksum, or the journal's
+// superblock makes no sense. Unimplemented: features
 // that are not known here (fast commits, external journals). Bounds: the log is gone through once,
 // whatever it says.
 #pragma once

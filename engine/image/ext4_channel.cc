@@ -1,16 +1,14 @@
 #include "image/ext4_channel.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "image/copy.h"
+#include "image/ext2fs_channel.h"
 
 namespace cowl {
 namespace {
@@ -19,53 +17,19 @@ Ext4Channel& ChannelOf(io_channel channel) {
   return *static_cast<Ext4Channel*>(channel->private_data);
 }
 
-// libext2fs counts in blocks of the channel's size; a negative count is one of bytes.
-uint64_t LengthBytes(io_channel channel, int count) {
-  return count < 0 ? static_cast<uint64_t>(-static_cast<int64_t>(count))
-                   : static_cast<uint64_t>(count) * static_cast<uint64_t>(channel->block_size);
-}
-
-uint64_t OffsetBytes(io_channel channel, unsigned long long block) {
-  return block * static_cast<uint64_t>(channel->block_size);
-}
-
 errcode_t OpenChannel(const char* name, int, io_channel* result) {
-  // The device's name is where the channel lives in this process: libext2fs offers no other way in.
-  void* channel = nullptr;
-  if (std::sscanf(name, "cowl-%p", &channel) != 1) return EXT2_ET_BAD_DEVICE_NAME;
-  auto* const io = static_cast<io_channel>(std::calloc(1, sizeof(struct_io_channel)));
-  if (io == nullptr) return EXT2_ET_NO_MEMORY;
-  io->magic = EXT2_ET_MAGIC_IO_CHANNEL;
-  io->manager = Ext4Channel::Manager();
-  io->name = strdup(name);
-  io->block_size = 1024;
-  io->refcount = 1;
-  io->private_data = channel;
-  *result = io;
-  return 0;
-}
-
-errcode_t CloseChannel(io_channel channel) {
-  if (--channel->refcount > 0) return 0;
-  std::free(channel->name);
-  std::free(channel);
-  return 0;
-}
-
-errcode_t SetBlockSize(io_channel channel, int block_size) {
-  channel->block_size = block_size;
-  return 0;
+  return OpenExt2fsChannel(name, Ext4Channel::Manager(), result);
 }
 
 errcode_t ReadBlocks(io_channel channel, unsigned long long block, int count, void* data) {
-  ChannelOf(channel).Read(OffsetBytes(channel, block),
-                          {static_cast<std::byte*>(data), LengthBytes(channel, count)});
+  ChannelOf(channel).Read(Ext2fsOffsetBytes(channel, block),
+                          {static_cast<std::byte*>(data), Ext2fsLengthBytes(channel, count)});
   return 0;
 }
 
 errcode_t WriteBlocks(io_channel channel, unsigned long long block, int count, const void* data) {
-  ChannelOf(channel).Write(OffsetBytes(channel, block),
-                           {static_cast<const std::byte*>(data), LengthBytes(channel, count)});
+  ChannelOf(channel).Write(Ext2fsOffsetBytes(channel, block), {static_cast<const std::byte*>(data),
+                                                               Ext2fsLengthBytes(channel, count)});
   return 0;
 }
 
@@ -84,24 +48,17 @@ errcode_t WriteBytes(io_channel channel, unsigned long offset, int size, const v
 }
 
 errcode_t ZeroBlocks(io_channel channel, unsigned long long block, unsigned long long count) {
-  ChannelOf(channel).Zero(OffsetBytes(channel, block), OffsetBytes(channel, count));
+  ChannelOf(channel).Zero(Ext2fsOffsetBytes(channel, block), Ext2fsOffsetBytes(channel, count));
   return 0;
 }
-
-errcode_t FlushNothing(io_channel) { return 0; }
 
 errcode_t NoOption(io_channel, const char*, const char*) { return EXT2_ET_INVALID_ARGUMENT; }
 
 struct_io_manager MakeManager() {
-  struct_io_manager manager{};
-  manager.magic = EXT2_ET_MAGIC_IO_MANAGER;
-  manager.name = "cowl";
+  struct_io_manager manager = MakeExt2fsManager("cowl");
   manager.open = OpenChannel;
-  manager.close = CloseChannel;
-  manager.set_blksize = SetBlockSize;
   manager.read_blk = ReadBlocks32;
   manager.write_blk = WriteBlocks32;
-  manager.flush = FlushNothing;
   manager.write_byte = WriteBytes;
   manager.set_option = NoOption;
   manager.read_blk64 = ReadBlocks;
@@ -131,11 +88,7 @@ io_manager Ext4Channel::Manager() {
   return &manager;
 }
 
-std::string Ext4Channel::DeviceName() const {
-  char name[32];
-  std::snprintf(name, sizeof(name), "cowl-%p", static_cast<const void*>(this));
-  return name;
-}
+std::string Ext4Channel::DeviceName() const { return Ext2fsDeviceName(this); }
 
 void Ext4Channel::Read(uint64_t offset_bytes, std::span<std::byte> into) const {
   ForEachBlock(offset_bytes, into.size(),

@@ -1,14 +1,12 @@
 #include "image/ext4_volume.h"
 
-#include <com_err.h>
-
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/units.h"
+#include "image/ext2fs_channel.h"
 
 namespace cowl {
 namespace {
@@ -20,9 +18,7 @@ constexpr std::array<uint8_t, 16> kFixedUuid = {0xc0, 0x31, 0x1a, 0x7e, 0x5d, 0x
 constexpr DirectoryHashSeed kFixedHashSeed = {0x636f776c, 0x4c617965, 0x72732031, 0x9e3779b9};
 
 absl::Status Ext2Error(errcode_t code, std::string_view operation) {
-  static std::once_flag once;
-  std::call_once(once, [] { initialize_ext2_error_table(); });
-  const std::string message = absl::StrCat(Absl(operation), ": ", error_message(code));
+  const std::string message = absl::StrCat(Absl(operation), ": ", Ext2fsErrorText(code));
   switch (code) {
     case EXT2_ET_BLOCK_ALLOC_FAIL:
     case EXT2_ET_INODE_ALLOC_FAIL:
