@@ -30,7 +30,6 @@ teardown() {
   done
   cowl detach dev
   cowl diff dev --files --json > detached.json
-  diff <(jq -S .files mounted.json) <(jq -S .files detached.json) || true  # unmounting writes the superblock only
   cowl attach dev --mount now >/dev/null
   "$BATS_TEST_DIRNAME/trees" compare before now detached.json
 }
@@ -115,6 +114,9 @@ dirty_disk() {  # FILE BLOCK_BYTES
     run timeout 20 "$COWL" diff damaged nothing --files
     echo "seed $COWL_SEED-$round: $status: $output" | tail -c 300
     ((status <= 1))
-    if ((status == 1)); then ((${#lines[@]} == 1)) && [[ $output == "cowl: diff: damaged"* ]]; fi
+    if ((status == 1)); then
+      ((${#lines[@]} == 1))
+      [[ $output == "cowl: diff: damaged"* ]]
+    fi
   done
 }
