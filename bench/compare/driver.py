@@ -27,8 +27,8 @@ class Driver:
     title = ""
     how = ""  # what really serves the files, for the report
     by_block = False  # copies blocks on write, not whole files: which curve of the model it follows
+    can_commit = True  # makes layers of containers
     is_floor = False  # nothing is shared, all was copied before the work began: shown, but no contestant
-    shares_cache = False  # containers of one image share what the page cache holds of it
 
     def __init__(self):
         self.ground = None
@@ -63,8 +63,6 @@ class Driver:
     def stored_bytes(self, container):
         """What the writable layer takes on the disk, its share of metadata included."""
         raise NotImplementedError
-
-    can_commit = True
 
     def commit(self, container, name):
         """The container ends, its layer becomes the top of an image: what `make` takes as `base`."""

@@ -4,7 +4,7 @@ import os
 
 from driver import Driver, copy_layers
 from filesystem import LoopFileSystem
-from ground import call, unmount, used_bytes
+from ground import call, used_bytes
 
 
 class Btrfs(Driver):

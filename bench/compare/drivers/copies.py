@@ -77,7 +77,7 @@ class ReflinkXfs(Copies):
     def open(self, ground):
         super().open(ground)
         self.files = LoopFileSystem(ground, self.home, "xfs")
-        self.outer, self.home = self.home, self.files.mount
+        self.home = self.files.mount
 
     def stored_bytes(self, container):
         return used_bytes(self.home)  # copies share blocks: only the file system knows

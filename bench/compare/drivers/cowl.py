@@ -97,7 +97,6 @@ class CowlDevice(CowlStore):
         self.name = f"cowl-{kind}"
         self.title = f"cowl with {kind}"
         self.how = f"a cowl device with {kind} on it"
-        self.shares_cache = False
         if kind == "xfs":
             self.mount_options = "discard,nouuid"  # devices of one image have one UUID
 

@@ -16,7 +16,6 @@ def inspect(name, form):
 class Docker(Driver):
     name = "docker"
     title = "Docker"
-    shares_cache = True
     storage = "?"
 
     @property

@@ -15,8 +15,6 @@ INIT_FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf", ".dockerenv")  # w
 
 
 class Overlay2(Driver):
-    shares_cache = True
-
     def __init__(self, name, title, options):
         super().__init__()
         self.name = name

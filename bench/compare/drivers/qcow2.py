@@ -8,7 +8,7 @@ import nbd_device
 import server
 from driver import Driver, copy_layers
 from filesystem import OPTIONS, attach, detach
-from ground import Failed, NotHere, call, tree_bytes, unmount
+from ground import Failed, NotHere, call, unmount
 
 DISK_BYTES = 8 << 30
 

@@ -14,8 +14,6 @@ class Zfs(Driver):
     title = "Docker's zfs"
     how = "zfs clones of snapshots, the pool in a file"
     by_block = True
-    shares_cache = True
-
     def check(self, ground):
         call("modprobe", "-q", "zfs", check=False)
         if not os.path.exists("/dev/zfs"):
