@@ -3,6 +3,7 @@
 import json
 import statistics
 
+from tables import markdown_table, text_table
 from workload import Case
 
 CLOSE = 1.5  # a smaller factor is no difference: two runs need not agree on it
@@ -116,17 +117,6 @@ def case_table(outcome, workload, case):
                      factor(figure["median"] / best) if best else "-",
                      *(show(name, entry and entry["median"]) for name, entry in zip(names[1:], others))])
     return header, rows
-
-
-def text_table(header, rows):
-    widths = [max(len(title), *(len(row[column]) for row in rows)) for column, (title, _) in enumerate(header)]
-    return ["  ".join(f"{cell:{side}{width}}" for cell, (_, side), width in zip(row, header, widths)).rstrip()
-            for row in ([title for title, _ in header], *rows)]
-
-
-def markdown_table(header, rows):
-    lines = ["| " + " | ".join(title for title, _ in header) + " |", "|" + "|".join("---" if side == "<" else "--:" for _, side in header) + "|"]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def case_lines(outcome, workload, case):

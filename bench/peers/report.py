@@ -1,4 +1,6 @@
-"""Tables for the terminal and for Markdown."""
+"""What was measured, as tables for the terminal and for Markdown."""
+
+from tables import markdown_table, text_table
 
 COLUMNS = (("server", "<"), ("rate /s", ">"), ("min-max", ">"), ("MiB/s", ">"), ("mean us", ">"), ("p50", ">"), ("p99", ">"), ("p99.9", ">"),
            ("CPU us", ">"), ("peak MiB", ">"), ("wrote", ">"), ("cowl/it", ">"), ("min-max", ">"), ("engine", "<"))
@@ -30,21 +32,6 @@ def cells(row, engines):
     return [row["peer"], middle(row["iops"]), ends(row["iops"]), middle(row["mib_s"]), middle(row["mean_us"]), middle(row["p50_us"]),
             middle(row["p99_us"]), middle(row["p999_us"]), middle(row["cpu_us"]), middle(row["peak_mib"]), middle(row["wrote_ratio"]),
             middle(ratio), ends(ratio), engines.get(row["peer"], "")]
-
-
-def text_table(header, rows):
-    """HEADER: (title, "<" or ">") each."""
-    widths = [max(len(title), *(len(row[column]) for row in rows)) for column, (title, _) in enumerate(header)]
-    lines = []
-    for row in ([title for title, _ in header], *rows):
-        lines.append("  ".join(f"{cell:{side}{width}}" for cell, (_, side), width in zip(row, header, widths)).rstrip())
-    return lines
-
-
-def markdown_table(header, rows):
-    lines = ["| " + " | ".join(title for title, _ in header) + " |",
-             "|" + "|".join("---" if side == "<" else "--:" for _, side in header) + "|"]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def bar_rows(bars):

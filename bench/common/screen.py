@@ -15,8 +15,13 @@ class Screen:
             width = shutil.get_terminal_size().columns - 1
             print("\r\033[K" + text[:width], end="", flush=True)
             self.shown = True
+        else:
+            print(text, flush=True)
 
-    step = progress
+    def step(self, text):
+        """Worth a moment on a terminal only."""
+        if self.live:
+            self.progress(text)
 
     def line(self, text=""):
         if self.shown:
